@@ -109,10 +109,8 @@ def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """Read an .npz file without pickle. Raises FileNotFoundError, or ValueError if the file is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{Path(path).name} cannot be read as an .npz file of arrays: {error}") from error
+    with open(path, "rb") as file:
+        try:
+            return dict(np.load(file, allow_pickle=False).items())
+        except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{Path(path).name} cannot be read as an .npz file of arrays: {error}") from error

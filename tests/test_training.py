@@ -1,0 +1,243 @@
+import numpy as np
+import pytest
+
+import nnlib.training
+from nnlib import SGD, Adam, Dropout, Flatten, Linear, ReLU, Sequential, evaluate, fit, warmup_cosine
+from nnlib.losses import cross_entropy
+
+
+def blobs(count, rng, noise=30.0):
+    """Three kinds of 3x3 pictures that differ in which row is bright."""
+    labels = rng.integers(0, 3, count)
+    images = rng.normal(60, noise, (count, 3, 3, 1))
+    images[np.arange(count), labels] += 120
+    return images.clip(0, 255).astype(np.uint8), labels
+
+
+def network(rng, p=0.0):
+    layers = [Flatten(), Linear(9, 12, rng=rng), ReLU(), Dropout(p, rng=rng), Linear(12, 3, rng=rng)]
+    return Sequential(layers)
+
+
+def run(seed=0, epochs=6, count=103, p=0.3, optimizer=Adam, **options):
+    rng = np.random.default_rng(seed)
+    train, validation = blobs(count, rng), blobs(40, rng)
+    model = network(rng, p)
+    options = {"batch_size": 16, "schedule": warmup_cosine(), "progress": False} | options
+    history = fit(model, train, validation, optimizer=optimizer(model, lr=0.02), epochs=epochs, rng=rng, **options)
+    return model, history, train, validation
+
+
+def test_it_learns():
+    model, history, _, validation = run(epochs=15)
+    assert history.validation_accuracy[history.best_epoch] > 0.95
+    assert evaluate(model, *validation)[1] > 0.95
+    assert len({len(values) for values in vars(history).values() if isinstance(values, list)}) == 1
+
+
+def test_same_seed_same_weights_and_the_global_random_state_is_not_read():
+    first, _, _, _ = run()
+    np.random.seed(5)  # noqa: NPY002 - to show that it does not matter
+    second, _, _, _ = run()
+    third, _, _, _ = run(seed=1)
+    pairs = list(zip(first.named_parameters(), second.named_parameters(), third.named_parameters(), strict=True))
+    assert all(np.array_equal(a, b) for (_, a), (_, b), _ in pairs)
+    assert not all(np.array_equal(a, c) for (_, a), _, (_, c) in pairs)
+
+
+def test_every_sample_is_seen_once_an_epoch_with_its_own_label(monkeypatch):
+    """The image of sample i is the number i, so that a batch shows which samples it holds."""
+    images = np.arange(10, dtype=np.float64).reshape(10, 1, 1, 1)
+    labels = np.arange(10) % 3
+    rng = np.random.default_rng(0)
+    model = Sequential([Flatten(), Linear(1, 3, rng=rng)])
+    batches = []
+    original = model.forward
+
+    def spy(x, training=False):
+        if training:
+            batches.append(x.ravel().astype(int))
+        return original(x, training)
+
+    def spy_loss(logits, batch_labels, validate=True):
+        if not validate:
+            assert np.array_equal(batch_labels, batches[-1] % 3)
+        return cross_entropy(logits, batch_labels, validate=validate)
+
+    model.forward = spy
+    monkeypatch.setattr(nnlib.training, "cross_entropy", spy_loss)
+    fit(model, (images, labels), (images, labels), optimizer=SGD(model, 0.001), epochs=2, batch_size=4, rng=rng)
+    assert [len(batch) for batch in batches] == [4, 4, 2, 4, 4, 2]
+    first, second = np.concatenate(batches[:3]), np.concatenate(batches[3:])
+    assert sorted(first) == sorted(second) == list(range(10)) and not np.array_equal(first, second)
+
+
+def test_means_are_weighted_by_batch_size(rng):
+    images, labels = blobs(21, rng)
+    model = network(rng)
+    loss, accuracy = evaluate(model, images, labels, batch_size=4)  # the last batch has one sample
+    logits = model.predict(images).astype(np.float64)
+    assert loss == pytest.approx(cross_entropy(logits, labels)[0], rel=1e-6)
+    assert accuracy == (logits.argmax(axis=1) == labels).mean()
+
+    frozen = SGD(model, lr=1e-30)  # weights that stay: the epoch's mean must be the mean over all samples
+    history = fit(model, (images, labels), (images, labels), optimizer=frozen, epochs=1, batch_size=20, rng=rng)
+    assert history.train_loss[0] == pytest.approx(loss, rel=1e-5)
+    assert history.train_accuracy[0] == accuracy
+
+
+def test_the_best_weights_are_a_copy_and_early_stopping_counts_patience():
+    rng = np.random.default_rng(3)
+    train, validation = blobs(60, rng), blobs(60, rng)
+    validation = (validation[0], rng.permutation(validation[1]))  # labels of noise: learning makes it worse
+    model = network(rng)
+    history = fit(
+        model,
+        train,
+        validation,
+        optimizer=Adam(model, 0.01),
+        epochs=50,
+        batch_size=8,
+        rng=rng,
+        patience=4,
+        progress=False,
+    )
+    assert len(history.train_loss) == history.best_epoch + 1 + 4 < 50
+    assert history.validation_loss[history.best_epoch] == min(history.validation_loss)
+    loss, accuracy = evaluate(model, *validation)
+    assert loss == history.validation_loss[history.best_epoch] != history.validation_loss[-1]
+    assert accuracy == history.validation_accuracy[history.best_epoch]
+
+
+@pytest.mark.parametrize("optimizer", [Adam, lambda model, lr: SGD(model, lr, momentum=0.9)])
+def test_a_run_that_stops_and_resumes_ends_with_the_same_weights(optimizer, tmp_path, monkeypatch):
+    whole, whole_history, _, _ = run(optimizer=optimizer)
+    path = tmp_path / "run.npz"
+    count = 0
+    original = nnlib.training.cross_entropy
+
+    def stop_button(logits, labels, validate=True):
+        nonlocal count
+        count += not validate
+        if count == 7 * 3 + 4:  # in the middle of the fourth epoch of 7 batches
+            raise KeyboardInterrupt
+        return original(logits, labels, validate=validate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nnlib.training, "cross_entropy", stop_button)
+        _, stopped_history, _, _ = run(optimizer=optimizer, checkpoint=path)
+    assert len(stopped_history.seconds) == 3
+    resumed, history, _, _ = run(optimizer=optimizer, checkpoint=path)
+    for (_, a), (_, b) in zip(whole.named_parameters(), resumed.named_parameters(), strict=True):
+        assert np.array_equal(a, b)
+    assert history.train_loss == whole_history.train_loss and history.best_epoch == whole_history.best_epoch
+    again, history, _, _ = run(optimizer=optimizer, checkpoint=path)  # finished already: nothing left to do
+    assert len(history.seconds) == 6
+    assert all(
+        np.array_equal(a, b) for (_, a), (_, b) in zip(whole.named_parameters(), again.named_parameters(), strict=True)
+    )
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "run.npz"
+    model, _, _, _ = run(epochs=1, checkpoint=path)
+    with pytest.raises(ValueError, match=r"belongs to another run: .* 16, 103\] and are now .* 8, 103\]"):
+        run(epochs=2, batch_size=8, checkpoint=path)
+    model.save(path)
+    with pytest.raises(ValueError, match="is no checkpoint of fit"):
+        run(epochs=2, checkpoint=path)
+
+
+def test_the_stop_button_leaves_the_best_weights_and_a_history(monkeypatch, capsys):
+    original, count = nnlib.training.evaluate, 0
+
+    def pressed(*args):
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(nnlib.training, "evaluate", pressed)
+    model, history, _, validation = run(epochs=20, progress=True)
+    assert len(history.train_loss) == len(history.validation_loss) == 3
+    assert evaluate(model, *validation)[0] == min(history.validation_loss)
+    assert "stopped by hand in epoch 4" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_no_longer_finite_says_when_and_what_to_look_at():
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as failure:
+        run(optimizer=lambda model, lr: SGD(model, 1e20), schedule=None, p=0.0)
+    assert "in epoch 1, batch " in str(failure.value) and "learning rate 10 times smaller" in str(failure.value)
+
+
+def test_the_learning_rate_follows_the_schedule_and_comes_back():
+    rng = np.random.default_rng(0)
+    train, model = blobs(64, rng), network(rng)
+    optimizer = SGD(model, 0.4)
+    seen = []
+
+    def schedule(step, total):
+        seen.append((step, total))
+        return 0.5
+
+    history = fit(model, train, train, optimizer=optimizer, epochs=2, batch_size=16, rng=rng, schedule=schedule)
+    assert seen == [(step, 8) for step in range(8)]
+    assert history.lr == [0.2, 0.2] and optimizer.lr == 0.4
+
+
+def test_rows_are_printed_once_an_epoch_and_are_the_same_every_time(capsys):
+    run(epochs=2, progress=True)
+    first = capsys.readouterr()
+    run(epochs=2, progress=True)
+    assert capsys.readouterr().out == first.out and first.err == ""
+    lines = first.out.splitlines()
+    assert lines[0].startswith("epoch   train loss") and len(lines) == 4
+    run(epochs=2, progress=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_clipping_is_applied():
+    rng = np.random.default_rng(0)
+    train, model = blobs(64, rng), network(rng)
+    before = model.copy_weights()
+    fit(
+        model, train, train, optimizer=SGD(model, 1.0), epochs=1, batch_size=64, rng=rng, clip_norm=1e-3, progress=False
+    )
+    change = np.sqrt(sum(((param - before[name]) ** 2).sum() for name, param in model.named_parameters()))
+    assert change == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_bad_input():
+    rng = np.random.default_rng(0)
+    images, labels = blobs(20, rng)
+    model = network(rng)
+
+    def attempt(train=(images, labels), validation=(images, labels), **options):
+        fit(
+            model,
+            train,
+            validation,
+            **{"optimizer": SGD(model, 0.1), "epochs": 1, "batch_size": 4, "rng": rng} | options,
+        )
+
+    with pytest.raises(
+        ValueError, match=r"training images \(N, \.\.\.\) and labels \(N,\), got \(20, 3, 3, 1\) and \(19,\)"
+    ):
+        attempt(train=(images, labels[1:]))
+    with pytest.raises(ValueError, match="validation images"):
+        attempt(validation=(images[:0], labels[:0]))
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2, got values from 0 to 3"):
+        attempt(train=(images, np.where(labels == 2, 3, labels)))
+    with pytest.raises(ValueError, match="expected integers, got float64"):
+        attempt(train=(images, labels.astype(float)))
+    poisoned = images.astype(np.float32)
+    poisoned[3, 1, 1, 0] = np.nan
+    with pytest.raises(ValueError, match="the training images contain NaN or infinite pixels"):
+        attempt(train=(poisoned, labels))
+    with pytest.raises(ValueError, match="expected uint8 images or floats, got int64"):
+        attempt(train=(images.astype(int), labels))
+    with pytest.raises(ValueError, match="batch_size=0"):
+        attempt(batch_size=0)
+    with pytest.raises(ValueError, match=r"Linear expects \(N, 9\), got \(1, 16\)"):
+        attempt(train=(np.zeros((20, 4, 4, 1), np.uint8), labels))
