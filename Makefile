@@ -1,0 +1,67 @@
+# Convenience over the tools: every command below works without make too (python -m tools.run, and so on).
+# A fresh clone needs git, make and Python 3.11, 3.12 or 3.13. Each target installs what it needs into .venv, once.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install -qq -c constraints.txt
+INPUTS := pyproject.toml constraints.txt
+NOTEBOOK ?=
+SEED ?= 1
+ifdef DATA
+export NNLIB_DATA := $(DATA)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-torch lab run test claims build data clean
+.DELETE_ON_ERROR:
+
+help:  ## this list
+	@echo "make COMMAND, where COMMAND is one of:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.has-course .venv/.has-test  ## install everything for students and instructors into .venv
+
+setup-torch: .venv/.has-torch  ## add PyTorch, the oracle of the tests (without it they are skipped)
+
+lab: .venv/.has-course  ## open the notebooks in JupyterLab
+	@$(PY) -m tools.pinned $(PY) -m jupyterlab --ServerApp.root_dir=notebooks
+
+run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick)
+	@$(PY) -m tools.run $(NOTEBOOK)
+
+test: .venv/.has-course .venv/.has-test  ## style, unit tests, then every stored digit of the notebooks
+	@$(PY) -m tools.test
+
+claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arithmetic and with another seed? (SEED=1)
+	@$(PY) -m tools.verify --claims --seed $(SEED) $(NOTEBOOK)
+
+build: .venv/.has-course  ## compute the stored outputs anew (or NOTEBOOK=01_mlp): look at them, commit the pair
+	@$(PY) -m tools.build $(NOTEBOOK)
+
+data: .venv/.has-nnlib  ## fetch the real data sets into data/
+	@$(PY) -m nnlib.datasets
+
+clean:  ## remove results, caches and .venv; the data stays
+	rm -rf .venv results .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find nnlib tools tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
+
+# One stamp for each set of packages: what is up to date is not installed again.
+.venv/.has-nnlib: $(INPUTS) | .venv/bin/pip
+	@echo "Installing nnlib into .venv ..."
+	@$(PIP) -e .
+	@touch $@
+
+.venv/.has-%: $(INPUTS) | .venv/bin/pip
+	@echo "Installing what \"$*\" needs into .venv (a minute or so) ..."
+	@$(PIP) -e ".[$*]"
+	@touch $@ .venv/.has-nnlib
+
+.venv/bin/pip:
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "There is no $(PYTHON) here. Install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "This course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "If you have another one, name it: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+	  echo "$(PYTHON) could not make .venv (on Debian and Ubuntu: apt install python3-venv)."; rm -rf .venv; exit 1; }

@@ -1,0 +1,58 @@
+"""Every committed pair is whole: its halves agree, each cell has been run, each exercise has its solution and check."""
+
+import nbformat
+import pytest
+
+from tools import notebooks, pairs
+
+FOLDER = notebooks.ROOT / "notebooks"
+SOURCES = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+every_notebook = pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
+
+
+def stored_cells(source):
+    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    return list(enumerate((cell for cell, _ in notebooks.code_cells(notebook)), 1))
+
+
+def test_there_are_notebooks():
+    assert SOURCES, "notebooks/ holds no NN_name.py"
+    assert not pairs.orphans(FOLDER)
+
+
+@every_notebook
+def test_the_two_halves_agree(source):
+    if difference := pairs.difference(source):
+        pytest.fail(difference, pytrace=False)
+
+
+@every_notebook
+def test_every_cell_has_been_run_in_order(source):
+    wrong = [number for number, cell in stored_cells(source) if cell.execution_count != number]
+    assert not wrong, f"cells {wrong} were not run in order from the top: make build NOTEBOOK={source.stem}"
+
+
+@every_notebook
+def test_nothing_is_stored_that_a_reader_should_not_see(source):
+    for number, cell in stored_cells(source):
+        assert not notebooks.printed(cell.outputs, "stderr"), f"cell [{number}] stores a message on stderr"
+        raised = [output.ename for output in cell.outputs if output.output_type == "error"]
+        expected = "raises-exception" in notebooks.tags(cell)
+        assert bool(raised) == expected, f"cell [{number}]: raised {raised}, tagged raises-exception: {expected}"
+
+
+@every_notebook
+def test_only_known_tags_are_used(source):
+    known = {"nbval-ignore-output", "exercise", "solution", "check", "raises-exception"}
+    for number, cell in stored_cells(source):
+        assert set(notebooks.tags(cell)) <= known, f"cell [{number}] has a tag that no tool knows"
+        assert "NBVAL_" not in cell.source, f"cell [{number}]: use tags, which students don't see"
+
+
+@every_notebook
+def test_each_exercise_has_a_solution_and_a_check(source):
+    kinds = [set(notebooks.tags(cell)) & {"exercise", "solution", "check"} for _, cell in stored_cells(source)]
+    for number, kind in enumerate(kinds, 1):
+        if kind == {"exercise"}:
+            assert kinds[number : number + 2] == [{"solution"}, {"check"}], f"the exercise in cell [{number}]"
+    assert kinds.count({"solution"}) == kinds.count({"exercise"}), "a solution without an exercise"

@@ -1,0 +1,285 @@
+"""What the tools share: find the notebooks and the data they use, execute one, and print the run table.
+
+The one idea: a notebook is executed by this very Python in a clean room. The user's IPython profile, kernels and
+matplotlib settings stay outside, and the data is looked for once, here, so that no kernel ever waits for a network.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from traitlets import default
+
+from tools import pinned
+
+ROOT = pinned.ROOT
+CACHE = ROOT / ".cache"
+CELL_TIMEOUT = 900  # seconds
+CLAIM = "claim holds: "
+
+
+class NotebookFailed(Exception):
+    """Says in words which cell of a notebook failed, where it stands, and how."""
+
+
+# -------------------------------------------------------------------------------------------------- finding and reading
+
+
+def arguments(doc: str, **more: dict) -> argparse.Namespace:
+    """Read the command line: names of notebooks (all of them by default), --notebooks FOLDER, and `more` options."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a Windows console may not know every character of a heading
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NOTEBOOK", help="01_mlp, or 01_mlp.py; none: all of them")
+    parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", metavar="FOLDER", help="where they are")
+    for name, options in more.items():
+        parser.add_argument(f"--{name}", **options)
+    return parser.parse_args()
+
+
+def find(folder: Path, names: list[str] = (), suffix: str = ".py") -> list[Path]:
+    """Return the notebooks (NN_name) of `folder`, sorted; exit with a message if there are none, or not this one."""
+    paths = sorted(path for path in folder.glob(f"*{suffix}") if re.match(r"\d\d_", path.name))
+    wanted = [Path(name).stem for name in names]
+    if unknown := sorted(set(wanted) - {path.stem for path in paths}):
+        sys.exit(f"No notebook {', '.join(unknown)} in {shown(folder)}: there is {', '.join(p.stem for p in paths)}.")
+    if not paths:
+        sys.exit(f"There is no notebook NN_name{suffix} in {shown(folder)}.")
+    return [path for path in paths if not wanted or path.stem in wanted]
+
+
+def read_source(path: Path) -> nbformat.NotebookNode:
+    """Read NN_name.py as a notebook without outputs, its cells called NN-000, NN-001 and so on."""
+    notebook = jupytext.reads(path.read_text("utf-8"), fmt="py:percent")
+    notebook.metadata.pop("jupytext", None)
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"{path.name[:2]}-{index:03}"
+        if "solution" in tags(cell):
+            cell.metadata["jupyter"] = {"source_hidden": True}
+    return notebook
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write a notebook to a temporary file and rename it: an interruption leaves the old one whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+    half.replace(path)
+
+
+def shown(path: Path) -> str:
+    """Return the path as a reader wants it: from the repository's root if it lies there."""
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    """Return a cell's tags."""
+    return cell.metadata.get("tags", [])
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[tuple[nbformat.NotebookNode, str]]:
+    """Return (cell, the heading it stands under) for each code cell; the n-th is In [n] once all have been run."""
+    heading, found = "the top", []
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.strip():
+            found.append((cell, heading))
+        elif cell.cell_type == "markdown":
+            text = re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL)
+            heading = (re.findall(r"^#+ +(.+?) *#*$", text, re.MULTILINE) or [heading])[-1]
+    return found
+
+
+def printed(outputs: list, stream: str = "stdout") -> str:
+    """Return what a cell printed to one stream."""
+    return "".join(output.text for output in outputs if output.output_type == "stream" and output.name == stream)
+
+
+def claims(outputs: list) -> list[str]:
+    """Return the claims that a cell found to hold, one sentence each."""
+    return [line.removeprefix(CLAIM) for line in printed(outputs).splitlines() if line.startswith(CLAIM)]
+
+
+def datasets_used(notebook: nbformat.NotebookNode) -> list[str]:
+    """Return the names that a notebook's code hands to load_dataset."""
+    source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return sorted(set(re.findall(r"""\bload_dataset\(\s*["'](\w+)["']""", source)))
+
+
+def last_lines(text: str) -> str:
+    """Return the end of a traceback, without terminal colours."""
+    return "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()[-25:])
+
+
+# ------------------------------------------------------------------------------------------------------------- the data
+
+
+def resolve(notebooks: list[nbformat.NotebookNode]) -> dict[str, dict[str, str]]:
+    """Load every data set that these notebooks use, once. Returns name -> {title, source, fingerprint}.
+
+    Prints the line in which load_dataset says what it took. That a mirror is out of reach is found out here.
+    """
+    from nnlib.datasets import load_dataset
+
+    data = {}
+    for name in sorted({name for notebook in notebooks for name in datasets_used(notebook)}):
+        try:
+            dataset = load_dataset(name)
+        except (OSError, ValueError) as error:  # a damaged local file: the message says which, and what to do
+            sys.exit(f"The data set {name} can't be used. {error}")
+        data[name] = {"title": dataset.title, "source": dataset.source, "fingerprint": dataset.fingerprint()}
+    return data
+
+
+# ------------------------------------------------------------------------------------------------------------ execution
+
+
+@contextlib.contextmanager
+def clean_room(arithmetic: dict[str, str], **settings: str):
+    """Yield the environment variables for kernels: `arithmetic`, `settings`, and nothing of the user's own set-up."""
+    env = pinned.environment(arithmetic)
+    for name in ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONSTARTUP", "PYTHONWARNINGS"):
+        env.pop(name, None)
+    if "NNLIB_DATA_DIR" in env:
+        env["NNLIB_DATA_DIR"] = os.path.abspath(Path(env["NNLIB_DATA_DIR"]).expanduser())
+    env["MPLCONFIGDIR"] = str(CACHE / "matplotlib")
+    if not list((CACHE / "matplotlib").glob("fontlist-*.json")):  # matplotlib reports its first search for fonts
+        (CACHE / "matplotlib").mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], env=env, capture_output=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        yield (
+            env
+            | {
+                "IPYTHONDIR": profile,
+                "NNLIB_OFFLINE": "1",  # `resolve` has looked already
+                "TQDM_DISABLE": "1",
+                "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            }
+            | settings
+        )
+
+
+class ThisPython(KernelSpecManager):
+    """The one kernel is the Python that runs this, whatever kernels the user has installed."""
+
+    def get_kernel_spec(self, kernel_name):  # noqa: D102
+        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel manager that starts `ThisPython`."""
+
+    @default("kernel_spec_manager")
+    def _this_python(self):
+        return ThisPython()
+
+
+def execute(notebook: nbformat.NotebookNode, name: str, folder: Path, env: dict[str, str], progress=None) -> None:
+    """Run every cell of the notebook in `folder` and keep the outputs in it; raise NotebookFailed at the first fault.
+
+    `progress(number, total, heading)` is called before each cell. A message on stderr is a fault (a warning is never
+    what a reader should see, and it carries paths), and so is a cell tagged raises-exception that raises nothing.
+    """
+    cells = code_cells(notebook)
+    begun = 0
+
+    def before(cell, cell_index):
+        nonlocal begun
+        begun += 1
+        if progress:
+            progress(begun, len(cells), cells[begun - 1][1])
+
+    def fail(number, what, detail):
+        cell, heading = cells[max(number, 1) - 1]
+        raise NotebookFailed(describe(name, number, heading, what, cell.source, detail)) from None
+
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_manager_class=Kernel,
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        coalesce_streams=True,
+        on_cell_execute=before,
+    )
+    try:
+        client.execute(env=env, stderr=subprocess.DEVNULL)  # the kernel's own log; what a cell writes is kept
+    except CellExecutionError:
+        outputs = cells[begun - 1][0].outputs
+        trace = [output.traceback for output in outputs if output.output_type == "error"][-1]
+        fail(begun, "raised an error", last_lines("\n".join(trace)))
+    except CellTimeoutError:
+        fail(begun, f"was stopped after {CELL_TIMEOUT} seconds", "")
+    except DeadKernelError:
+        fail(begun, "ended Python itself (is there enough memory?)", "")
+    for number, (cell, _) in enumerate(cells, 1):
+        if fault := fault_of(cell, cell.outputs):
+            fail(number, *fault)
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+
+
+def fault_of(cell: nbformat.NotebookNode, outputs: list) -> tuple[str, str] | None:
+    """Return (what is wrong, detail) with a cell that ran through, or None."""
+    if noise := printed(outputs, "stderr"):
+        return "wrote to stderr (a warning?)", noise.rstrip()
+    if "raises-exception" in tags(cell) and not any(output.output_type == "error" for output in outputs):
+        return "is tagged raises-exception, and raised nothing", ""
+    return None
+
+
+def describe(name: str, number: int, heading: str, what: str, source: str, detail: str, todo: str = "") -> str:
+    """Return a failure as a person wants to read it: which cell, where, what it says, what went wrong, what to do."""
+    shown_source = [f"    | {line}".rstrip() for line in source.strip().split("\n")]
+    advice = [textwrap.indent(part, "    ") for part in (detail, todo) if part]
+    return "\n".join([f'{name}, cell [{number}], under "{heading}", {what}:', *shown_source, *advice])
+
+
+# ------------------------------------------------------------------------------------------------------------ reporting
+
+
+class Progress:
+    """One line that says where a run is: rewritten on a terminal, one for each heading elsewhere."""
+
+    def __init__(self, name: str):
+        self.name, self.start, self.heading = name, time.monotonic(), None
+
+    def __call__(self, number: int, total: int, heading: str) -> None:
+        """Show the cell that begins now."""
+        line = f"{self.name}  cell {number}/{total}  {heading}"
+        if sys.stdout.isatty():
+            print(f"\r\x1b[K{line[: os.get_terminal_size().columns - 1]}", end="", flush=True)
+        elif heading != self.heading:
+            print(line, flush=True)
+        self.heading = heading
+
+    def close(self) -> float:
+        """Clear the line and return the seconds that went by."""
+        if sys.stdout.isatty():
+            print("\r\x1b[K", end="")
+        return time.monotonic() - self.start
+
+
+def table(rows: list[dict]) -> str:
+    """Return rows (dicts with the same keys) as an aligned table; numbers to the right."""
+    cells = [list(rows[0]), *([f"{v:.1f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [not isinstance(value, str) for value in rows[0].values()]
+    lines = [
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
+        for line in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
