@@ -4,9 +4,10 @@ Begin with `layers`, then `losses`, `model`, `optim` and `training`: together th
 `nnlib.checks` tests a function that you wrote; `nnlib.plots` draws (import it by name: it brings matplotlib along).
 """
 
-from . import checks
+from . import checks, reference
 from .backend import get_array_module, to_device, to_numpy
 from .claims import ClaimFailed, claim
+from .conv import AvgPool2d, Conv2d, MaxPool2d, col2im, im2col
 from .datasets import Dataset, load_dataset
 from .gradcheck import CheckFailed, check_layer, numerical_gradient
 from .initializers import glorot_normal, he_normal, normal, orthogonal
@@ -20,14 +21,17 @@ from .training import History, evaluate, fit
 __all__ = [
     "SGD",
     "Adam",
+    "AvgPool2d",
     "CheckFailed",
     "ClaimFailed",
+    "Conv2d",
     "Dataset",
     "Dropout",
     "Flatten",
     "History",
     "Layer",
     "Linear",
+    "MaxPool2d",
     "ReLU",
     "Sequential",
     "Tanh",
@@ -36,6 +40,7 @@ __all__ = [
     "checks",
     "claim",
     "clip_grad_norm",
+    "col2im",
     "confusion_matrix",
     "cross_entropy",
     "evaluate",
@@ -43,11 +48,13 @@ __all__ = [
     "get_array_module",
     "glorot_normal",
     "he_normal",
+    "im2col",
     "load_dataset",
     "normal",
     "numerical_gradient",
     "orthogonal",
     "precision_recall",
+    "reference",
     "to_device",
     "to_numpy",
     "warmup_cosine",
