@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .gradcheck import CheckFailed
+from .gradcheck import CheckFailed, numerical_gradient
 
 Hints = Sequence[tuple[np.ndarray, str]]  # (what a mistake would give, the words for it)
 SEE = "To see the arrays of this check: import sys; sys.last_value.inputs"
@@ -156,6 +156,24 @@ def adam(step: Callable) -> None:
                     _compare(f"adam, step t = {t}", name, got, right, inputs, hints[name])
                 _compare(f"adam, step t = {t}", "param", results[0], expected, inputs, hints["param"])
                 states[index] = [expected, new_m, new_v]
+
+
+def gradient(forward: Callable, backward: Callable, *inputs: np.ndarray) -> None:
+    """Check any pair forward(*inputs) -> y, backward(dout, *inputs) -> their gradients, against numerical gradients.
+
+    inputs: small float64 arrays. With one input, backward returns one array; with several, a tuple in their order.
+    """
+    named = {f"input {i + 1}": x for i, x in enumerate(inputs)}
+    y = _call("forward", forward, named, ("y",))
+    dout = np.random.default_rng(0).normal(size=y.shape)
+    outputs = [f"gradient {i + 1}" for i in range(len(inputs))]
+    results = _call("backward", backward, {"dout": dout} | named, outputs)
+    for i, (name, got) in enumerate(zip(outputs, results if len(inputs) > 1 else [results], strict=True)):
+
+        def total(x, i=i):
+            return float((forward(*inputs[:i], x, *inputs[i + 1 :]) * dout).sum())
+
+        _compare("backward", name, got, numerical_gradient(total, inputs[i].copy()), {"dout": dout} | named)
 
 
 def _call(name: str, function: Callable, inputs: dict, outputs: Sequence[str], may_change: Sequence[str] = ()):

@@ -12,13 +12,16 @@ Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 
 
 def he_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Normal with variance 2 / fan_in, for layers followed by ReLU (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
+    """Draw from a normal distribution of variance 2 / fan_in, for layers followed by ReLU.
+
+    He et al. 2015, https://arxiv.org/abs/1502.01852.
+    """
     fan_in = np.prod(shape[:-1])
     return rng.normal(0.0, np.sqrt(2.0 / fan_in), shape)
 
 
 def glorot_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Normal with variance 2 / (fan_in + fan_out), for tanh (Glorot and Bengio 2010)."""
+    """Draw from a normal distribution of variance 2 / (fan_in + fan_out), for tanh (Glorot and Bengio 2010)."""
     receptive_field = np.prod(shape[:-2])  # kh * kw of a convolution, 1 for a matrix
     fan_in, fan_out = receptive_field * shape[-2], receptive_field * shape[-1]
     return rng.normal(0.0, np.sqrt(2.0 / (fan_in + fan_out)), shape)

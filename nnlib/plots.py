@@ -57,7 +57,7 @@ def learning_curves(history: History, title: str = "Learning curves") -> Figure:
 
 
 def confusion_heatmap(matrix: np.ndarray, class_names: Sequence[str], title: str = "Confusion matrix") -> Figure:
-    """The confusion matrix with its counts; the colours show the errors alone, which the diagonal would outshine."""
+    """Draw the confusion matrix with its counts; only the errors are coloured: the diagonal would outshine them."""
     size = 0.52 * len(class_names) + 1.5
     figure, axes = plt.subplots(figsize=(size + 0.8, size))
     sns.heatmap(
@@ -74,6 +74,7 @@ def confusion_heatmap(matrix: np.ndarray, class_names: Sequence[str], title: str
     )
     for k, count in enumerate(np.diag(matrix)):
         axes.text(k + 0.5, k + 0.5, str(count), ha="center", va="center", color="grey", fontsize=9)
+    axes.grid(False)
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
     axes.tick_params(axis="y", rotation=0)
     return figure
@@ -111,4 +112,25 @@ def weight_grid(weights: np.ndarray, captions: Sequence[str], title: str, column
         axes.set_title(caption, fontsize=9)
     figure.colorbar(drawn, ax=grid, label="weight", shrink=0.9)
     figure.suptitle(title)
+    return figure
+
+
+def flow_diagram(boxes: Sequence[str], forward: Sequence[str], backward: Sequence[str], title: str) -> Figure:
+    """Boxes from left to right; between neighbours a blue arrow for the way forward and a red one for the way back.
+
+    boxes: their texts. forward, backward: what stands on the arrows, one text for each pair of neighbours.
+    """
+    if len(boxes) != len(forward) + 1 or len(boxes) != len(backward) + 1:
+        raise ValueError(f"expected one arrow text fewer than boxes, got {len(boxes)}, {len(forward)}, {len(backward)}")
+    blue, red = sns.color_palette()[0], sns.color_palette()[3]
+    figure, axes = plt.subplots(figsize=(2.3 * len(boxes), 2.2))
+    axes.set(xlim=(-0.35, len(boxes) - 0.65), ylim=(-1, 1), title=title)
+    axes.axis("off")
+    for i, text in enumerate(boxes):
+        axes.text(i, 0, text, ha="center", va="center", bbox={"boxstyle": "round,pad=0.5", "fc": "white", "ec": "grey"})
+    for i, (there, back) in enumerate(zip(forward, backward, strict=True)):
+        axes.annotate("", (i + 0.68, 0.2), (i + 0.32, 0.2), arrowprops={"arrowstyle": "->", "color": blue, "lw": 1.5})
+        axes.annotate("", (i + 0.32, -0.2), (i + 0.68, -0.2), arrowprops={"arrowstyle": "->", "color": red, "lw": 1.5})
+        axes.text(i + 0.5, 0.3, there, ha="center", va="bottom", color=blue)
+        axes.text(i + 0.5, -0.3, back, ha="center", va="top", color=red)
     return figure

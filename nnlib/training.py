@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def fit(
     schedule: Schedule | None = None,
     patience: int | None = None,
     clip_norm: float | None = None,
+    augment: Callable | None = None,
     progress: bool = True,
     checkpoint: str | Path | None = None,
 ) -> History:
@@ -67,6 +69,7 @@ def fit(
     train, validation: `(images, labels)`, images (N, ...) uint8 or float, labels (N,) integers.
     rng: shuffles the samples of each epoch. schedule: `(step, total_steps) -> factor` of the optimizer's learning rate.
     patience: stop after this many epochs without a lower validation loss. clip_norm: see `clip_grad_norm`.
+    augment: `(images, rng) -> images`, applied to each training batch (see `nnlib.augment`).
     progress: show a bar and print one row an epoch. checkpoint: a file that is written after every epoch; where it
     exists, training goes on from there and ends with the same weights, bit for bit, as if it had never stopped.
 
@@ -94,8 +97,10 @@ def fit(
             order = to_device(rng.permutation(count))
             for step in range(steps):
                 rows = order[step * batch_size : (step + 1) * batch_size]  # the last batch may be smaller
-                batch_labels = labels[rows]
-                logits = model.forward(images[rows], training=True)
+                batch, batch_labels = images[rows], labels[rows]
+                if augment is not None:
+                    batch = augment(batch, rng)
+                logits = model.forward(batch, training=True)
                 loss, dlogits = cross_entropy(logits, batch_labels, validate=False)
                 model.backward(dlogits)
                 if clip_norm is not None:

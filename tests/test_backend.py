@@ -82,6 +82,7 @@ def test_training_never_leaves_the_device_and_gives_the_same_weights(device, mon
             rng=rng,
             clip_norm=1.0,
             schedule=nnlib.warmup_cosine(),
+            augment=nnlib.random_shift,
             progress=False,
         )
         model.save(tmp_path / "weights.npz")

@@ -250,6 +250,18 @@ def test_planted_bugs(name):
         check(first) if second is None else check(first, second)
 
 
+def test_gradient_checks_any_pair_of_functions(rng):
+    a, b = rng.normal(size=(3, 2)), rng.normal(size=2)
+    assert checks.gradient(np.sin, lambda dout, x: dout * np.cos(x), a) is None
+    assert checks.gradient(lambda a, b: a * b, lambda dout, a, b: (dout * b, (dout * a).sum(axis=0)), a, b) is None
+    with pytest.raises(CheckFailed, match=r"backward: gradient 1 is wrong at \["):
+        checks.gradient(np.sin, lambda dout, x: dout * np.sin(x), a)
+    with pytest.raises(CheckFailed, match=r"gradient 2 has shape \(3, 2\), expected \(2,\)"):
+        checks.gradient(lambda a, b: a * b, lambda dout, a, b: (dout * b, dout * a), a, b)
+    with pytest.raises(CheckFailed, match="is not written yet"):
+        checks.gradient(np.sin, lambda dout, x: None, a)
+
+
 def stub(*arguments):
     raise NotImplementedError("write me")
 

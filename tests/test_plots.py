@@ -30,6 +30,7 @@ FIGURES = {
     "grey images": lambda: plots.image_grid(images(), ["x"] * 3, "Images"),
     "colour images": lambda: plots.image_grid(images(9, 3), ["two\nlines"] * 9, "Images"),
     "weights": lambda: plots.weight_grid(np.ones((2, 3, 5)), ["x"] * 2, "Weights"),
+    "flow": lambda: plots.flow_diagram(["a", "b", "c"], ["f", "g"], ["df", "dg"], "Flow"),
     "constant weights": lambda: plots.weight_grid(np.zeros((1, 3, 3)), ["x"], "Weights"),
 }
 
@@ -65,3 +66,5 @@ def test_bad_input():
         plots.image_grid(images(), ["x"] * 2, "Images")
     with pytest.raises(ValueError, match=r"expected weights \(N, H, W\)"):
         plots.weight_grid(np.ones((3, 5)), ["x"] * 3, "Weights")
+    with pytest.raises(ValueError, match="one arrow text fewer than boxes, got 2, 1, 2"):
+        plots.flow_diagram(["a", "b"], ["x"], ["y", "z"], "Flow")

@@ -197,6 +197,23 @@ def test_rows_are_printed_once_an_epoch_and_are_the_same_every_time(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_augmentation_touches_training_batches_alone(rng):
+    train, validation, seen = blobs(20, rng), blobs(8, rng), []
+    model = network(rng)
+    before = model.copy_weights()
+
+    def black(images, generator):
+        seen.append(len(images))
+        assert generator is rng
+        return images * 0
+
+    options = {"optimizer": SGD(model, 0.1), "epochs": 1, "batch_size": 16, "rng": rng, "progress": False}
+    history = fit(model, train, validation, augment=black, **options)
+    assert seen == [16, 4]
+    assert np.array_equal(model.layers[1].params["W"], before["1.W"])  # black pictures teach it nothing
+    assert history.validation_loss[0] == evaluate(model, *validation)[0]
+
+
 def test_clipping_is_applied():
     rng = np.random.default_rng(0)
     train, model = blobs(64, rng), network(rng)
