@@ -36,8 +36,9 @@ print("user settings seen:", "intruder" in globals())
 # ## What it means
 
 # %%
-assert value >= 0.4, f"the value is {value}"
-print("claim holds: the value is at least 0.4")
+from nnlib.claims import claim
+
+claim("the value is at least 0.4", value, at_least=0.4)
 
 # %% tags=["exercise"]
 def double(x):
@@ -62,8 +63,10 @@ LOOSE = """
 # %% tags=["nbval-ignore-output"]
 import os
 
+from nnlib.claims import claim
+
 print("process", os.getpid())
-print("claim holds: this process has a number")
+claim("this process has a number", os.getpid(), at_least=0)
 """
 
 pinnable = pytest.mark.skipif(pinned.obstacle() is not None, reason=f"no digits compared here: {pinned.obstacle()}")
@@ -92,7 +95,12 @@ def tool(tmp_path_factory):
     kernel = home / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
     (kernel / "kernel.json").write_text(json.dumps({"argv": ["no-such-python"], "display_name": "x", "language": "x"}))
-    theirs = {"IPYTHONDIR": str(home / "ipython"), "JUPYTER_DATA_DIR": str(home / "jupyter"), "MPLBACKEND": "nonsense"}
+    theirs = {
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_DATA_DIR": str(home / "jupyter"),
+        "JUPYTER_PREFER_ENV_PATH": "0",
+        "MPLBACKEND": "nonsense",
+    }
 
     def call(name, *arguments, **settings):
         env = {key: value for key, value in os.environ.items() if not key.startswith("NNLIB_")}
@@ -136,7 +144,7 @@ def damaged(built, tmp_path_factory):
         cells[0].outputs[0].text = cells[0].outputs[0].text.replace("0.5000", "0.5001")
 
     def bound(_, cells):
-        cells[1].source = cells[1].source.replace("0.4, f", "0.6, f")
+        cells[1].source = cells[1].source.replace("at_least=0.4", "at_least=0.6")
 
     def never_run(_, cells):
         cells[4].execution_count, cells[4].outputs = None, []
@@ -146,7 +154,7 @@ def damaged(built, tmp_path_factory):
 
     def lost_claim(_, cells):
         cells[1].metadata["tags"] = ["nbval-ignore-output"]
-        cells[1].source = cells[1].source.replace("print(", "str(")
+        cells[1].source = cells[1].source.replace("claim(", "str(").replace(", value, at_least=0.4", "")
 
     for name, change in {
         "03_digit": digit,
@@ -208,7 +216,7 @@ def test_verify_finds_every_damage_and_nothing_else(damaged, tool):
 
     bound = block(output, "04_bound")
     assert bound.startswith('04_bound, cell [2], under "What it means", raised an error')
-    assert "the value is 0.5" in bound
+    assert "Measured: 0.5; expected: at least 0.6" in bound
     assert row(output, "04_bound")[3:] == ["1", "0", "0", "FAILED"]  # the cells after it are not run
 
     assert "cell [5]" in block(output, "05_never_run") and "has never been run" in block(output, "05_never_run")
