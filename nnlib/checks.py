@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from . import conv
 from .gradcheck import CheckFailed, numerical_gradient
 
 Hints = Sequence[tuple[np.ndarray, str]]  # (what a mistake would give, the words for it)
 SEE = "To see the arrays of this check: import sys; sys.last_value.inputs"
+ONE_SIDE = "the padding is on one side only: it belongs on all four"
+OVER_N = "it is divided by the batch size: that belongs into the loss, which has done it already"
+OVERLAP = "where windows overlap, their gradients must add up: += instead of ="
 
 
 def linear(forward: Callable, backward: Callable) -> None:
@@ -176,6 +180,187 @@ def gradient(forward: Callable, backward: Callable, *inputs: np.ndarray) -> None
         _compare("backward", name, got, numerical_gradient(total, inputs[i].copy()), {"dout": dout} | named)
 
 
+def conv2d(forward: Callable, backward: Callable) -> None:
+    """Check a convolution: forward(x, W, b, stride, padding) -> y; backward(dout, x, W, stride, padding) -> dx, dW, db.
+
+    x: (N, H, W, C_in), not padded yet; W: (kh, kw, C_in, C_out), which need not be square; b: (C_out,); stride and
+    padding: ints, for both directions. y and dout: (N, Ho, Wo, C_out), with Ho = (H + 2*padding - kh) // stride + 1.
+    """
+    rng = np.random.default_rng(0)
+    for shape, kernel, c_out, stride, padding in (
+        ((1, 4, 4, 1), (3, 3), 1, 1, 0),
+        ((2, 5, 6, 2), (2, 3), 3, 1, 0),
+        ((2, 5, 4, 3), (3, 3), 3, 1, 1),  # as many channels out as in: exchanging them does not change W's shape
+        ((2, 6, 7, 2), (3, 2), 3, 2, 1),  # stride 2, and a row and a column that no window reaches
+        ((1, 4, 5, 2), (1, 2), 1, 3, 2),  # a stride that leaves gaps, more padding than kernel
+    ):
+        x, W, b = rng.normal(size=shape), rng.normal(size=(*kernel, shape[3], c_out)), rng.normal(size=c_out)
+        inputs = {"x": x, "W": W, "b": b, "stride": stride, "padding": padding}
+        how, where = (b, stride, padding), (shape, kernel, stride, padding)
+        right, flipped = _conv2d(x, W, *how), W[::-1, ::-1]
+        hints = [
+            (right - b, "the bias b is missing"),
+            (
+                right + (W[..., 0].size - 1) * b,
+                "the bias is added once for every weight: once for every output is right",
+            ),
+            (right.swapaxes(1, 2), "the picture's rows and columns are exchanged"),
+            (_conv2d(x, flipped, *how), "the kernel is flipped: W[0, 0] belongs to the upper left pixel"),
+            (_conv2d(x[..., -1:], W[:, :, -1:], *how), "only the last channel counts: sum over all of them"),
+            (_conv2d(x[..., :1], W[:, :, :1], *how), "only the first channel counts: sum over all of them"),
+        ]
+        hints += [(_conv2d(one_side, W, b, stride, 0), ONE_SIDE) for one_side in _padded_on_one_side(x, padding)]
+        if kernel[0] == kernel[1]:
+            hints.append((_conv2d(x, W.swapaxes(0, 1), *how), "W's rows and columns are exchanged"))
+        if c_out == shape[3]:
+            hints.append((_conv2d(x, W.swapaxes(2, 3), *how), "W's channels are exchanged: it is W[i, j, c_in, c_out]"))
+        y = _call("forward", forward, inputs, ("y",))
+        _explain_output("forward", "y", y, inputs, *where, c_out)
+        _compare("forward", "y", y, right, inputs, hints)
+
+        dout = rng.normal(size=right.shape)
+        inputs = {"dout": dout, "x": x, "W": W, "stride": stride, "padding": padding}
+        got = _call("backward", backward, inputs, ("dx", "dW", "db"))
+        d, W2 = dout.reshape(-1, c_out), W.reshape(-1, c_out)
+        hints = _col2im_hints(d @ W2.T, *where)
+        hints += _col2im_hints(d[:, -1:] @ W2[:, -1:].T, *where)[:2]  # = in all seven loops: the last c_out wins too
+        drows = d @ flipped.reshape(-1, c_out).T
+        hints.append((conv.col2im(drows, *where), "the kernel is flipped: W[0, 0] belongs to the upper left pixel"))
+        if c_out == shape[3]:
+            drows = d @ W.swapaxes(2, 3).reshape(-1, c_out).T
+            hints.append((conv.col2im(drows, *where), "W's channels are exchanged: it is W[i, j, c_in, c_out]"))
+        _explain_input("backward", "dx", got[0], shape, padding, inputs)
+        _compare("backward", "dx", got[0], conv.col2im(d @ W2.T, *where), inputs, hints)
+
+        rows = conv.im2col(x, kernel, stride, padding)
+        dW, last = (rows.T @ d).reshape(W.shape), slice(-len(rows) // shape[0], None)
+        near = _pad(x, padding)[:, : right.shape[1] + kernel[0] - 1, : right.shape[2] + kernel[1] - 1]
+        hints = [
+            (dW / shape[0], OVER_N),
+            (dW[::-1, ::-1], "it is flipped: dW[0, 0] collects the upper left pixel of every patch"),
+            ((rows[last].T @ d[last]).reshape(W.shape), "only the last picture counts: sum over all of them"),
+            ((rows[-1:].T @ d[-1:]).reshape(W.shape), "only the last position counts: use += for the sum over them"),
+            ((conv.im2col(near, kernel).T @ d).reshape(W.shape), "the stride is ignored: patches start `stride` apart"),
+        ]
+        for one_side in _padded_on_one_side(x, padding):
+            hints.append(((conv.im2col(one_side, kernel, stride).T @ d).reshape(W.shape), ONE_SIDE))
+        _compare("backward", "dW", got[1], dW, inputs, hints)
+        hints = [
+            (d.sum(axis=0) / shape[0], OVER_N),
+            (d.mean(axis=0), "it is the mean: every output has the same b, so their gradients add up"),
+            (d[last].sum(axis=0), "only the last picture counts: sum over all of them"),
+            (d[-1], "only the last position counts: use += for the sum over them"),
+        ]
+        if got[2].shape in {dout.shape[1:], dout.shape[::3]}:
+            words = "sum over the pictures and over both directions, dout.sum(axis=(0, 1, 2))"
+            raise CheckFailed(f"backward: db has shape {got[2].shape}, expected {b.shape}: {words}. {SEE}", inputs)
+        _compare("backward", "db", got[2], d.sum(axis=0), inputs, hints)
+
+
+def im2col(im2col: Callable, col2im: Callable) -> None:
+    """Check that pictures become rows of patches, and that rows are added back to pictures.
+
+    im2col(x, (kh, kw), stride, padding) -> rows; col2im(rows, x_shape, (kh, kw), stride, padding) -> (N, H, W, C).
+    x: (N, H, W, C), not padded yet; rows: (N*Ho*Wo, kh*kw*C), ordered by picture, row and column; in a row the patch's
+    own rows, columns and channels. stride and padding: ints.
+    """
+    rng = np.random.default_rng(0)
+    for shape, kernel, stride, padding in (
+        ((1, 3, 3, 1), (2, 2), 1, 0),
+        ((2, 4, 5, 2), (2, 3), 1, 0),
+        ((2, 5, 4, 3), (3, 3), 1, 1),
+        ((2, 6, 7, 2), (3, 2), 2, 1),
+        ((1, 4, 5, 2), (1, 2), 3, 2),
+    ):
+        x = rng.normal(size=shape)
+        inputs = {"x": x, "kernel_size": kernel, "stride": stride, "padding": padding}
+        right = conv.im2col(x, kernel, stride, padding)
+        patches = right.reshape(shape[0], -1, *kernel, shape[3])
+        hints = [
+            (patches.transpose(0, 1, 4, 2, 3), "a patch's channels come first in a row: they must come last"),
+            (patches.transpose(0, 1, 3, 2, 4), "a patch's rows and columns are exchanged within a row"),
+            (patches[:, :, ::-1, ::-1], "the patches are flipped"),
+            (patches.transpose(1, 0, 2, 3, 4), "rows are ordered by position first: the picture must come first"),
+        ]
+        if padding:
+            widths = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+            edges = conv.im2col(np.pad(x, widths, mode="edge"), kernel, stride)
+            hints.append((edges, "the padding must be zeros"))
+        hints += [(conv.im2col(one_side, kernel, stride), ONE_SIDE) for one_side in _padded_on_one_side(x, padding)]
+        hints = [(wrong.reshape(right.shape), words) for wrong, words in hints]
+        rows = _call("im2col", im2col, inputs, ("rows",))
+        _explain_output("im2col", "rows", rows, inputs, shape, kernel, stride, padding, right.shape[1])
+        _compare("im2col", "rows", rows, right, inputs, hints)
+
+        rows = rng.normal(size=right.shape)
+        inputs = {"rows": rows, "x_shape": shape, "kernel_size": kernel, "stride": stride, "padding": padding}
+        x = _call("col2im", col2im, inputs, ("x",))
+        right = conv.col2im(rows, shape, kernel, stride, padding)
+        copies = np.maximum(conv.col2im(np.ones_like(rows), shape, kernel, stride, padding), 1)
+        hints = [(right / copies, "overlapping patches are averaged: they must be added up")]
+        _explain_input("col2im", "x", x, shape, padding, inputs)
+        _compare("col2im", "x", x, right, inputs, hints + _col2im_hints(rows, shape, kernel, stride, padding))
+
+
+def max_pool2d(forward: Callable, backward: Callable) -> None:
+    """Check max-pooling: forward(x, size, stride) -> y; backward(dout, x, size, stride) -> dx.
+
+    x: (N, H, W, C); size and stride: ints, so that windows may overlap, or miss the last rows and columns. Where
+    values tie in a window, the first of them, from left to right and downwards, gets the gradient.
+    """
+    rng = np.random.default_rng(0)
+    for shape, size, stride, ties in (
+        ((1, 4, 4, 1), 2, 2, False),
+        ((2, 6, 4, 3), 2, 2, False),
+        ((2, 7, 5, 2), 2, 2, False),  # odd sizes: the last row and column are in no window
+        ((2, 5, 6, 2), 3, 1, False),  # windows overlap
+        ((2, 7, 5, 2), 2, 3, False),  # windows leave gaps
+        ((2, 4, 6, 2), 2, 2, True),
+        ((2, 7, 5, 2), 3, 2, True),
+    ):
+        x = rng.normal(size=shape) - 1.0  # some windows are all negative
+        if ties:
+            x = rng.integers(-1, 2, size=shape).astype(np.float64)
+        inputs = {"x": x, "size": size, "stride": stride}
+        right = _pool(x, size, stride, np.max)
+        hints = [
+            (np.maximum(right, 0), "negative values are lost: do not let the maximum start at 0"),
+            (_pool(x, size, stride, np.mean), "it is the mean of each window"),
+            (_pool(x, size, stride, np.min), "it is the minimum of each window"),
+            (_pool(np.abs(x), size, stride, np.max), "it is the maximum of |x|"),
+            (np.broadcast_to(right.max(axis=3, keepdims=True), right.shape), "each channel has its own maximum"),
+        ]
+        if stride < size:
+            narrow = _pool(x, stride, stride, np.max)[:, : right.shape[1], : right.shape[2]]
+            hints.append((narrow, "the window is as wide as the stride: it must be as wide as `size`"))
+        y = _call("forward", forward, inputs, ("y",))
+        _explain_output("forward", "y", y, inputs, shape, (size, size), stride, 0, shape[3])
+        _compare("forward", "y", y, right, inputs, hints)
+
+        dout = rng.normal(size=right.shape)
+        inputs = {"dout": dout, "x": x, "size": size, "stride": stride}
+        hints = [
+            (_unpool(dout, x, size, stride, share), words)
+            for share, words in (
+                (_all_maxima, "where values tie, every one of them gets the gradient: only the first may"),
+                (_shared_maxima, "where values tie, they share the gradient: the first gets all of it"),
+                (_last_maximum, "where values tie, the last gets the gradient: the first must"),
+                (lambda window: np.full(window.shape, 1 / window.size), "it is shared out over the window"),
+            )
+        ]
+        mask = _unpool(np.ones_like(dout), x, size, stride, _first_maximum)
+        hints.append((mask, "the chain rule is missing: multiply by dout"))
+        for maximum in (_first_maximum, _all_maxima):
+            hints += [(wrong, OVERLAP) for wrong in _unpool_assigned(dout, x, size, stride, maximum)]
+        near = np.zeros_like(x)
+        reach = right.shape[1] + size - 1, right.shape[2] + size - 1
+        if reach[0] <= shape[1] and reach[1] <= shape[2]:
+            near[:, : reach[0], : reach[1]] = _unpool(dout, x[:, : reach[0], : reach[1]], size, 1, _first_maximum)
+            hints.append((near, "the stride is ignored: windows start `stride` apart"))
+        dx = _call("backward", backward, inputs, ("dx",))
+        _compare("backward", "dx", dx, _unpool(dout, x, size, stride, _first_maximum), inputs, hints)
+
+
 def _call(name: str, function: Callable, inputs: dict, outputs: Sequence[str], may_change: Sequence[str] = ()):
     """Call a student's function on copies of the inputs, return its result(s) as arrays, explain whatever is amiss."""
     copies = {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in inputs.items()}
@@ -226,3 +411,145 @@ def _compare(name: str, what: str, got: np.ndarray, expected: np.ndarray, inputs
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:
     return np.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def _conv2d(x, W, b, stride, padding):
+    """Convolve by `nnlib.conv`, which the tests hold against PyTorch."""
+    y = conv.im2col(x, W.shape[:2], stride, padding) @ W.reshape(-1, W.shape[3]) + b
+    return y.reshape(len(x), *_positions(x.shape, W.shape[:2], stride, padding), W.shape[3])
+
+
+def _positions(x_shape, kernel, stride, padding) -> tuple[int, int]:
+    """Return (Ho, Wo)."""
+    return tuple((size + 2 * padding - k) // stride + 1 for size, k in zip(x_shape[1:3], kernel, strict=True))
+
+
+def _pad(x, above, below=None):
+    """Add rows of zeros above and below, and as many columns to the left and to the right."""
+    width = (above, above if below is None else below)
+    return np.pad(x, ((0, 0), width, width, (0, 0)))
+
+
+def _padded_on_one_side(x, padding) -> list:
+    return [_pad(x, 2 * padding, 0), _pad(x, 0, 2 * padding)] if padding else []
+
+
+def _explain_output(name, what, got, inputs, x_shape, kernel, stride, padding, last) -> None:
+    """Raise CheckFailed if `got` has the shape (N, Ho, Wo, last), or (N*Ho*Wo, last), that a known mistake gives."""
+    (N, h, w, _), (kh, kw) = x_shape, kernel
+    right = _positions(x_shape, kernel, stride, padding)
+    if got.shape in {(N, *right, last), (N * right[0] * right[1], last)}:
+        return
+    H, W, late = h + 2 * padding, w + 2 * padding, stride - 1
+    mistakes = [
+        ((h, w), (kh, kw), stride, "the padding is missing"),
+        ((h + padding, w + padding), (kh, kw), stride, "the padding is on one side only: count it twice"),
+        ((H, W), (kh, kw), 1, "the stride is ignored"),
+        ((H, W), (kh, kh), stride, "the kernel's height is used for its width"),
+        ((H, W), (kw, kw), stride, "the kernel's width is used for its height"),
+        ((H, W), (kw, kh), stride, "the kernel's height and width are exchanged"),
+        ((H, H), (kh, kw), stride, "the picture's height is used for its width"),
+        ((W, H), (kh, kw), stride, "the picture's height and width are exchanged"),
+        (
+            (H - stride, W - stride),
+            (kh, kw),
+            stride,
+            "one is missing in each direction: (H + 2*padding - kh) // stride + 1",
+        ),
+        ((H + late, W + late), (kh, kw), stride, "round down: no window may stick out of the picture"),
+    ]
+    for size, kernel_size, step, words in mistakes:
+        Ho, Wo = _positions((N, *size), kernel_size, step, 0)
+        if got.shape in {(N, Ho, Wo, last), (N * Ho * Wo, last)}:
+            found = f"{what} has shape {got.shape}, but there are {right[0]} by {right[1]} positions"
+            raise CheckFailed(f"{name}: {found}: {words}. {SEE}", inputs)
+    if got.shape == (N, last, *right):
+        raise CheckFailed(f"{name}: {what} has shape {got.shape}: channels must come last. {SEE}", inputs)
+
+
+def _explain_input(name, what, got, x_shape, padding, inputs) -> None:
+    """Raise CheckFailed if `got`, a gradient for pictures of x_shape, still has (some of) their padding."""
+    N, H, W, C = x_shape
+    for extra, words in (
+        (2 * padding, "cut the padding off again"),
+        (padding, "the padding is cut off on one side only"),
+    ):
+        if padding and got.shape == (N, H + extra, W + extra, C):
+            raise CheckFailed(f"{name}: {what} has shape {got.shape}, expected {x_shape}: {words}. {SEE}", inputs)
+
+
+def _col2im_hints(rows, x_shape, kernel, stride, padding) -> list:
+    """Return what mistakes on the way from rows back to pictures give: the right rows (N*Ho*Wo, kh*kw*C) are given."""
+    N, H, W, C = x_shape
+    kh, kw = kernel
+    Ho, Wo = _positions(x_shape, kernel, stride, padding)
+    padded_shape = (N, H + 2 * padding, W + 2 * padding, C)
+    whole, near, by_window, by_tap = (np.zeros(padded_shape) for _ in range(4))
+    inside = slice(padding, padding + H), slice(padding, padding + W)
+    whole[...] = conv.col2im(rows, padded_shape, kernel, stride)
+    near[:, : Ho + kh - 1, : Wo + kw - 1] = conv.col2im(rows, (N, Ho + kh - 1, Wo + kw - 1, C), kernel)
+    patches = rows.reshape(N, Ho, Wo, kh, kw, C)
+    for row, column in np.ndindex(Ho, Wo):
+        by_window[:, row * stride : row * stride + kh, column * stride : column * stride + kw] = patches[:, row, column]
+    for i, j in np.ndindex(kh, kw):
+        by_tap[:, i : i + Ho * stride : stride, j : j + Wo * stride : stride] = patches[:, :, :, i, j]
+    return [
+        (by_window[:, *inside], OVERLAP),
+        (by_tap[:, *inside], OVERLAP),
+        (near[:, *inside], "the stride is ignored: patches start `stride` apart"),
+        (whole[:, :H, :W], "the padding is cut off at the wrong end: `padding` rows and columns on each side"),
+        (whole[:, 2 * padding :, 2 * padding :], "the padding is cut off at the wrong end: `padding` on each side"),
+    ]
+
+
+def _windows(x, size, stride):
+    """Yield (index, place) of every window of x: its index in the output, and the slices that cut it out of x."""
+    Ho, Wo = _positions(x.shape, (size, size), stride, 0)
+    for n, row, column, c in np.ndindex(len(x), Ho, Wo, x.shape[3]):
+        top, left = row * stride, column * stride
+        yield (n, row, column, c), (n, slice(top, top + size), slice(left, left + size), c)
+
+
+def _pool(x, size, stride, function):
+    """Apply function(window) -> number to every window."""
+    y = np.zeros((len(x), *_positions(x.shape, (size, size), stride, 0), x.shape[3]))
+    for index, place in _windows(x, size, stride):
+        y[index] = function(x[place])
+    return y
+
+
+def _unpool(dout, x, size, stride, share):
+    """Send each gradient back, times share(window) -> (size, size)."""
+    dx = np.zeros_like(x)
+    for index, place in _windows(x, size, stride):
+        dx[place] += dout[index] * share(x[place])
+    return dx
+
+
+def _unpool_assigned(dout, x, size, stride, share) -> list:
+    """Return what `_unpool` gives with = for +=: for whole windows, for winners alone, and place by place."""
+    by_window, by_winner, by_place = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    for index, place in _windows(x, size, stride):
+        won = share(x[place])
+        by_window[place] = dout[index] * won
+        by_winner[place][won > 0] = dout[index]
+    for i, j in np.ndindex(size, size):
+        for index, place in _windows(x, size, stride):
+            by_place[place][i, j] = dout[index] * share(x[place])[i, j]
+    return [by_window, by_winner, by_place]
+
+
+def _all_maxima(window):
+    return (window == window.max()).astype(float)
+
+
+def _shared_maxima(window):
+    return _all_maxima(window) / _all_maxima(window).sum()
+
+
+def _first_maximum(window):
+    return (np.arange(window.size) == window.argmax()).reshape(window.shape).astype(float)
+
+
+def _last_maximum(window):
+    return _first_maximum(window[::-1, ::-1])[::-1, ::-1]

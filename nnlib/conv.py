@@ -210,7 +210,7 @@ def _checked(name: str, x, kernel_size, stride, padding, channels: int | None = 
         if x.ndim == 4 and x.shape[1] == channels:
             hint = ": channels come last, x.transpose(0, 2, 3, 1)"
         elif x.ndim == 3:
-            hint = ": is x[..., None] or x[None] meant?"
+            hint = ": one picture is x[None]" if x.shape[2] == channels else ": grey pictures are x[..., None]"
         raise ValueError(f"{name} expects (N, H, W, {channels}) images, got {x.shape}{hint}")
     if x.dtype.kind != "f":
         raise ValueError(f"{name} expects floats, got {x.dtype}: scale images first, x.astype(np.float32) / 255")
