@@ -11,6 +11,8 @@ every_notebook = pytest.mark.parametrize("source", SOURCES, ids=[source.stem for
 
 
 def stored_cells(source):
+    if not source.with_suffix(".ipynb").exists():
+        pytest.fail(f"not built yet: make build NOTEBOOK={source.stem}", pytrace=False)
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     return list(enumerate((cell for cell, _ in notebooks.code_cells(notebook)), 1))
 
