@@ -5,6 +5,7 @@ matplotlib settings stay outside, and the data is looked for once, here, so that
 """
 
 import argparse
+import base64
 import contextlib
 import os
 import re
@@ -74,11 +75,20 @@ def read_source(path: Path) -> nbformat.NotebookNode:
 
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write a notebook to a temporary file and rename it: an interruption leaves the old one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8", newline="\n")
-    half.replace(path)
+    """Write a notebook, and the figure of its cell tagged `cover` as images/NN_name.png, which its first page shows.
+
+    Each goes to a temporary file first and is renamed: an interruption leaves the old one whole.
+    """
+    files = {path: (nbformat.writes(notebook).rstrip("\n") + "\n").encode()}
+    for cell, _ in code_cells(notebook):
+        pictures = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+        if "cover" in tags(cell) and pictures:
+            files[path.parent / "images" / f"{path.stem}.png"] = base64.b64decode(pictures[-1])
+    for target, content in files.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        half = target.with_name(f".{target.name}.half")
+        half.write_bytes(content)
+        half.replace(target)
 
 
 def shown(path: Path) -> str:
