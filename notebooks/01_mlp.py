@@ -83,7 +83,7 @@ print("validation:", validation_images.shape)
 # The network will turn the 784 pixels of a picture into 512 numbers, and those into 10 scores, one for each digit.
 # Before you run on, write down what you expect. A wrong guess is worth more than none: you will remember the answer.
 
-# %% tags=["exercise"]
+# %%
 my_parameters = 10_000  # how many numbers must the network learn? (two matrices, and a bias for each output)
 my_first_loss = 1.0  # its loss before any training, in nats (you will know the word in a few minutes)
 my_accuracy = 0.90  # the fraction of test digits that it reads correctly in the end

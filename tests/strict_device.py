@@ -9,7 +9,7 @@ import types
 import numpy as np
 
 
-class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - the name that CuPy has
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """A device array: a NumPy array that only this module may look at."""
 
     def __init__(self, hidden):
@@ -87,20 +87,17 @@ def asarray(x):
     return x if isinstance(x, ndarray) else ndarray(np.array(x))
 
 
-def mirror(module):
+class Mirror:
     """The functions of a NumPy module, on device arrays."""
 
-    def getattr_(name):
-        attribute = getattr(module, name)
+    def __init__(self, module):
+        self.module = module
+
+    def __getattr__(self, name):
+        attribute = getattr(self.module, name)
         if isinstance(attribute, types.ModuleType):
-            inner = types.SimpleNamespace()
-            inner.__class__ = type(
-                "Mirror", (types.SimpleNamespace,), {"__getattr__": lambda _, n: mirror(attribute)(n)}
-            )
-            return inner
+            return Mirror(attribute)
         return device_function(attribute) if callable(attribute) and not isinstance(attribute, type) else attribute
 
-    return getattr_
 
-
-__getattr__ = mirror(np)
+__getattr__ = Mirror(np).__getattr__

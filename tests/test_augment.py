@@ -31,5 +31,5 @@ def test_seeded(rng):
 def test_bad_input(rng):
     with pytest.raises(ValueError, match=r"expected images \(N, H, W, C\)"):
         random_shift(np.zeros((28, 28)), rng)
-    with pytest.raises(ValueError, match="got .* and -1"):
+    with pytest.raises(ValueError, match=r"got .* and -1"):
         random_shift(np.zeros((1, 2, 2, 1)), rng, pixels=-1)

@@ -60,7 +60,8 @@ def test_the_stand_in_is_strict():
 
 def layers_for_pictures(rng):
     """Every kind of layer that nnlib has, in one network on (N, 6, 6, 2) pictures."""
-    layers = [nnlib.Flatten(), nnlib.Linear(72, 8, rng=rng), nnlib.Tanh(), nnlib.Dropout(0.3, rng=rng)]
+    layers = [nnlib.Conv2d(2, 4, 3, padding=1, rng=rng), nnlib.MaxPool2d(2, stride=1), nnlib.AvgPool2d(3, 2, 1)]
+    layers += [nnlib.Flatten(), nnlib.Linear(36, 8, rng=rng), nnlib.Tanh(), nnlib.Dropout(0.3, rng=rng)]
     layers += [nnlib.Linear(8, 6, rng=rng), nnlib.ReLU(), nnlib.Linear(6, 3, rng=rng)]
     return layers
 

@@ -1,5 +1,7 @@
 """The same networks in PyTorch: forward, every gradient, and ten optimizer steps must agree."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ def twins(sizes, activation, seed, dtype=np.float64):
     """The same network with the same weights in nnlib and in PyTorch, whose Linear keeps W as (out, in)."""
     rng = np.random.default_rng(seed)
     ours, theirs = [], []
-    for d, m in zip(sizes[:-1], sizes[1:], strict=True):
+    for d, m in itertools.pairwise(sizes):
         layer = Linear(d, m, rng=rng, dtype=dtype)
         layer.params["b"][:] = rng.normal(size=m)
         twin = torch.nn.Linear(d, m, dtype=torch.float64 if dtype == np.float64 else torch.float32)
