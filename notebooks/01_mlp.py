@@ -10,15 +10,15 @@
 # # 1 · A neural network from two matrices
 #
 # **What you will build.** A network that reads handwritten digits, in nothing but NumPy: two matrices, one `max(x, 0)`
-# between them, and the few lines that let it learn from its mistakes. You will derive every gradient yourself, prove it
-# right before you use it, and end with a network that reads more than 98 of 100 digits it has never seen. The digits
+# between them, and the few lines that let it learn from its mistakes. We derive every gradient, and prove it right
+# before we use it, and end with a network that reads more than 98 of 100 digits it has never seen. The digits
 # below are the sixteen mistakes it is surest of. Would you have read them better?
 #
 # ![The mistakes that the finished network is surest of: what it read, and the true digit](images/01_mlp.png)
 #
 # **What you need.** Python, matrix products, and the idea of a derivative. The chain rule comes back as we go.
 #
-# **How long it takes.** About two minutes of computing on a laptop with two cores; for you, an evening.
+# **How long it takes.** A minute or two of computing on a laptop with two cores; for you, an evening.
 #
 # **How to read it.** Run the cells from top to bottom. Lines that begin with `claim holds:` are sentences of the text
 # tied to a measured number: if the number ever says otherwise, the notebook stops right there.
@@ -30,7 +30,7 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import nnlib
 from nnlib import checks, claim, load_dataset, numerical_gradient, plots, random_shift
@@ -46,7 +46,7 @@ rng = np.random.default_rng(SEED)
 
 # %%
 data = load_dataset("mnist")
-full = data.source != "sample"  # without the full data set a small sample stands in, and the bars are lower
+full = data.source != "sample"  # without the full data set a small sample stands in, and less is asked of it
 print("training images", data.train_images.shape, data.train_images.dtype)
 print("training labels", data.train_labels.shape, "from", data.train_labels.min(), "to", data.train_labels.max())
 print("test images    ", data.test_images.shape)
@@ -82,10 +82,13 @@ print("validation:", validation_images.shape)
 #
 # The network will turn the 784 pixels of a picture into 512 numbers, and those into 10 scores, one for each digit.
 # Before you run on, write down what you expect. A wrong guess is worth more than none: you will remember the answer.
+#
+# (The **loss** is one number that says how wrong the network is: 0 is perfect. A **bias** is a number that is added to
+# an output, whatever the input.)
 
 # %%
 my_parameters = 10_000  # how many numbers must the network learn? (two matrices, and a bias for each output)
-my_first_loss = 1.0  # its loss before any training, in nats (you will know the word in a few minutes)
+my_first_loss = 1.0  # its loss before any training, when it only guesses among ten digits
 my_accuracy = 0.90  # the fraction of test digits that it reads correctly in the end
 
 # %% [markdown]
@@ -107,13 +110,13 @@ figure = plots.flow_diagram(
         "loss\n1 number",
     ],
     forward=["x W1 + b1", "max(z1, 0)", "h W2 + b2", "cross-\nentropy"],
-    backward=["dW1, db1", "dz1", "dW2, db2, dh", "dz2"],
-    title="The network: forward from pixels to the loss (blue), and the gradients on their way back (red)",
+    backward=["dW1, db1", "dz1", "dh\n(dW2, db2)", "dz2"],
+    title="The network: forward from pixels to the loss (blue), and the gradients on their way back (orange)",
 )
 plots.show(
     figure,
     alt="Boxes from left to right: pixels (N, 784), hidden sums (N, 512), hidden units (N, 512), logits (N, 10), the "
-    "loss. Blue arrows to the right carry the forward formulas, red arrows to the left the gradients.",
+    "loss. Blue arrows to the right carry the forward formulas, orange arrows to the left the gradients.",
 )
 
 # %% [markdown]
@@ -143,11 +146,13 @@ print(linear_forward(np.ones((3, 5)), np.ones((5, 2)), np.array([0.0, 10.0])))
 #
 # Learning asks one question of every number in the network: *if you were a little larger, how much would the loss
 # change?* That is the derivative of the loss, and we write it with a `d` in front: `dW` is an array of the shape of $W$
-# that holds $\partial\,\text{loss} / \partial W_{dm}$ for every entry.
+# that holds $\partial\,\text{loss} / \partial W_{dm}$ for every entry. All these derivatives
+# together are the **gradient**.
 #
-# Suppose that the layers behind us have already told us `dout`, the derivatives for our output: $dy_{nm} = \partial\,
-# \text{loss}/\partial y_{nm}$. The **chain rule** says: a number acts on the loss through all that it touches, so add
-# up, over everything it touches, *how much that changes* times *how much the loss cares*.
+# Suppose that the layers after this one have already told us the derivatives for our output, called `dout` in the code
+# and $dy$ in the formulas: $dy_{nm} = \partial\, \text{loss}/\partial y_{nm}$. The **chain rule** says: a number acts
+# on the loss through all that it touches, so add up, over everything it touches, *how much that changes* times *how
+# much the loss cares*.
 #
 # * $W_{dm}$ touches $y_{nm}$ in every sample $n$, with slope $x_{nd}$. Hence $dW_{dm} = \sum_n x_{nd}\, dy_{nm}$.
 # * $b_m$ touches $y_{nm}$ in every sample, with slope 1. Hence $db_m = \sum_n dy_{nm}$.
@@ -158,7 +163,7 @@ print(linear_forward(np.ones((3, 5)), np.ones((5, 2)), np.array([0.0, 10.0])))
 #
 # $$dW = x^\top dy, \qquad db = \sum_n dy_n, \qquad dx = dy\, W^\top .$$
 #
-# If you ever forget which side the transpose goes: only one order makes the shapes fit.
+# If you ever forget where the transpose goes, look at the shapes: unless $W$ is square, only one order fits.
 
 
 # %%
@@ -176,12 +181,13 @@ def linear_backward(dout, x, W):
 checks.linear(linear_forward, linear_backward)
 
 # %% [markdown]
-# And if it is not? Here is the same function with a transpose forgotten. The check says what is wrong, not only that
-# something is:
+# And if it is not? Here is a function that forgets the transpose where nothing stops it: for a square $W$. The check
+# says what is wrong, not only that something is:
 
 
 # %%
 def forgetful_backward(dout, x, W):
+    # with a W that is not square NumPy would complain about the shapes; with a square one it computes nonsense
     return dout @ (W if W.shape[0] == W.shape[1] else W.T), x.T @ dout, dout.sum(axis=0)
 
 
@@ -234,15 +240,15 @@ plots.show(
 # samples, measured in *nats* (the unit that goes with the natural logarithm).
 #
 # Computed as written, this fails: $e^{1000}$ overflows, and $\log 0$ is minus infinity. But only differences of scores
-# matter, so we may subtract the largest score of each row, and take the logarithm on paper:
+# matter, so we may subtract the largest score $m$ of each row, and take the logarithm on paper:
 #
-# $$\log p_k = z_k - \log \sum_j e^{z_j}$$
+# $$\log p_k = (z_k - m) - \log \sum_j e^{z_j - m}, \qquad m = \max_j z_j$$
 #
 # The gradient is the nicest result of this notebook. The loss of one sample is $-z_y + \log \sum_j e^{z_j}$. Its first
 # part has slope $-1$ for $z_y$ and 0 for the others; its second part has slope $e^{z_k} / \sum_j e^{z_j} = p_k$.
 # Together:
 #
-# $$dz_k = p_k - [k = y]$$
+# $$dz_k = p_k - \text{onehot}_k, \qquad \text{onehot}_k = 1 \text{ for } k = y \text{ and } 0 \text{ otherwise}$$
 #
 # *What the network believed, minus what is true.* Divided by $N$, because the loss is a mean.
 
@@ -275,10 +281,10 @@ print(f"loss {loss:.4f}, gradient {dlogits.round(4)}")
 #
 # ## The whole network
 #
-# The weights begin as random numbers. How large should they be? If the 784 inputs of a unit are independent and each
-# weight has variance $v$, the sum has a variance of $784\,v$ times that of an input; ReLU then throws away half. With
-# $v = 2/784$ the signal leaves the layer as large as it came: that is *He initialization*. Near the end of this
-# notebook you will see what other choices do.
+# The weights begin as random numbers. How large should they be? If they are independent, with mean zero and variance
+# $\sigma^2$, then the mean square of a sum over 784 pixels is $784\,\sigma^2$ times that of a pixel; ReLU then throws
+# away half of it. With $\sigma^2 = 2/784$ the signal leaves the layer as large as it came. This is **He
+# initialization**, after Kaiming He. Near the end of this notebook you will see what other choices do.
 
 
 # %%
@@ -316,11 +322,13 @@ parameters = sum(array.size for array in params.values())
 print(f"{parameters:,} in all; you predicted {my_parameters:,}")
 
 # %% [markdown]
-# ### The proof: nudge every weight
+# ### The test: nudge every weight
 #
 # A derivative is what happens to the loss when a number changes a little. So change it a little, and look:
 #
-# $$\frac{\partial\,\text{loss}}{\partial w} \approx \frac{\text{loss}(w + h) - \text{loss}(w - h)}{2h}$$
+# $$\frac{\partial L}{\partial w} \approx \frac{L(w + \epsilon) - L(w - \epsilon)}{2\epsilon}$$
+#
+# for the loss $L$ and a small $\epsilon$, here 0.00001.
 #
 # This takes two forward passes *for each weight*, far too slow for training, but it uses none of our derivations. On a
 # tiny network, in float64, it must agree with back-propagation to many digits, biases and all.
@@ -336,9 +344,12 @@ def gradient_check(rng):
     worst = 0.0
     for name, array in tiny.items():
         # numerical_gradient changes each entry of `array` in place (and puts it back), so forward sees it
-        numerical = numerical_gradient(lambda _: cross_entropy(forward(tiny, x)[0], labels)[0], array)
-        worst = max(worst, np.abs(gradients[name] - numerical).max())
-        print(f"d{name}: largest difference below 1e-8: {np.abs(gradients[name] - numerical).max() < 1e-8}")
+        def loss_now(_, x=x):
+            return cross_entropy(forward(tiny, x)[0], labels)[0]
+
+        difference = np.abs(gradients[name] - numerical_gradient(loss_now, array)).max()
+        print(f"d{name}: {array.size:2} entries, largest difference {difference:.0e}")
+        worst = max(worst, difference)
     return worst
 
 
@@ -372,9 +383,9 @@ claim(
 )
 
 # %% [markdown]
-# **Twenty samples by heart.** Half a million weights must be able to learn twenty pictures by heart. If the loss does
-# not go to zero here, something is broken, and no amount of data will mend it. Each step moves every weight a little
-# against its gradient: plain **gradient descent**, with the *learning rate* 0.1 as the length of the step.
+# **Twenty samples by heart.** Four hundred thousand weights must be able to learn twenty pictures by heart. If the loss
+# does not go to zero here, something is broken, and no amount of data will mend it. Each step moves every weight a
+# little against its gradient: plain **gradient descent**, with the *learning rate* 0.1 as the length of the step.
 
 # %%
 small = new_params(np.random.default_rng(SEED))
@@ -407,7 +418,7 @@ plots.show(
 #
 # **Batches.** One step over all training pictures would be accurate but slow. A batch of 64, drawn at random, gives a
 # rough direction, and hundreds of steps in the same time. An *epoch* is once through all pictures, in a new order each
-# time. The last batch of an epoch is smaller, and counts all the same.
+# time. The last batch of an epoch is smaller, but it is still a step.
 #
 # **Momentum.** Rough directions zigzag. Let a *velocity* remember: keep 0.9 of the old one, add the new gradient, and
 # move by the velocity. What zigzags cancels, what persists adds up.
@@ -417,7 +428,7 @@ plots.show(
 #
 # **Pictures that were never taken.** A seven moved by two pixels is still a seven, but to our network each pixel is its
 # own input, and a moved picture is news. So in every epoch we move each training picture by up to two pixels at random:
-# `random_shift`. It costs nothing and teaches what no single picture can. (Exercise 5 measures how much.)
+# `random_shift`. It needs no new labels. (Exercise 5 measures what it buys.)
 
 # %% tags=["nbval-ignore-output"]
 shifted = np.concatenate(
@@ -433,7 +444,7 @@ plots.show(figure, alt="The same handwritten digit eight times, the last seven e
 
 # %%
 def evaluate(params, images, labels):
-    """Return the mean loss and the accuracy, batch by batch: 60,000 rows of 512 units at once would fill the memory."""
+    """Return the mean loss and the accuracy, batch by batch, which saves memory."""
     loss, correct = 0.0, 0
     for start in range(0, len(images), 500):
         batch = labels[start : start + 500]
@@ -443,18 +454,26 @@ def evaluate(params, images, labels):
     return loss / len(labels), correct / len(labels)
 
 
+def momentum_step(params, gradients, velocity, lr):
+    """Change velocity and params in place."""
+    for name in params:
+        velocity[name] *= 0.9
+        velocity[name] += gradients[name]
+        params[name] -= lr * velocity[name]
+
+
 def train(params, train_set, validation_set, rng, epochs, base_lr=0.1, batch_size=64, pixels=2, progress=True):
     """Train `params` in place by momentum; return the history and a copy of the best weights on validation."""
     images, labels = train_set
     history = nnlib.History()
     velocity = {name: np.zeros_like(array) for name, array in params.items()}
-    steps = -(-len(images) // batch_size)  # rounded up: the last batch may be smaller
+    steps = math.ceil(len(images) / batch_size)  # rounded up: the last batch may be smaller
     best = None
     if progress:
         print("epoch   train loss  accuracy   validation loss  accuracy   learning rate")
     for epoch in range(epochs):
         began, total_loss, correct = time.perf_counter(), 0.0, 0
-        order = rng.permutation(len(images))
+        order = rng.permutation(len(images))  # a new order in every epoch
         for step in tqdm(range(steps), desc=f"epoch {epoch + 1}", leave=False) if progress else range(steps):
             rows = order[step * batch_size : (step + 1) * batch_size]
             batch, batch_labels = images[rows], labels[rows]
@@ -464,11 +483,8 @@ def train(params, train_set, validation_set, rng, epochs, base_lr=0.1, batch_siz
             loss, dlogits = cross_entropy(logits, batch_labels)
             gradients = backward(params, cache, dlogits)
             lr = base_lr * (0.5 + 0.5 * math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
-            for name in params:
-                velocity[name] *= 0.9
-                velocity[name] += gradients[name]
-                params[name] -= lr * velocity[name]
-            total_loss += loss * len(rows)
+            momentum_step(params, gradients, velocity, lr)
+            total_loss += loss * len(rows)  # a smaller batch counts less
             correct += (logits.argmax(axis=1) == batch_labels).sum()
         validation_loss, validation_accuracy = evaluate(params, *validation_set)
         history.train_loss.append(total_loss / len(images))
@@ -488,9 +504,9 @@ def train(params, train_set, validation_set, rng, epochs, base_lr=0.1, batch_siz
 # %% [markdown]
 # ## Training on all of MNIST
 #
-# 20 epochs. A star marks an epoch with the lowest validation loss so far. Notice that the training accuracy stays
-# *below* the validation accuracy for long: training pictures are shifted, which makes them harder, and are counted
-# while the network is still learning.
+# 20 epochs. A star marks an epoch with the lowest validation loss so far. Notice that at first the training accuracy is
+# *below* the validation accuracy: training pictures are shifted, which makes them harder, and they are counted while
+# the network is still learning.
 
 # %%
 params = new_params(np.random.default_rng(SEED))
@@ -504,8 +520,8 @@ print(f"trained in {sum(history.seconds):.0f} seconds, {np.median(history.second
 # %% tags=["nbval-ignore-output"]
 plots.show(
     plots.learning_curves(history, "Two layers on MNIST"),
-    alt="Loss and accuracy by epoch. Both curves improve fast for five epochs and slowly to the end; the "
-    "validation curve is better than the training curve almost throughout.",
+    alt="Loss and accuracy by epoch. Both curves improve fast at first and slowly to the end; the "
+    "validation curve is ahead at first, and the training curve overtakes it.",
 )
 
 # %% [markdown]
@@ -548,21 +564,13 @@ for k in range(10):
 
 # %% tags=["nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(9, 3))
-axes.bar(np.arange(10) - 0.2, 100 * precision, 0.4, label="precision")
-axes.bar(np.arange(10) + 0.2, 100 * recall, 0.4, label="recall")
-lowest = 100 * min(precision.min(), recall.min())
-axes.set(
-    title="Precision and recall of each digit",
-    xlabel="digit",
-    ylabel="%",
-    xticks=range(10),
-    ylim=(np.floor(lowest) - 1, 100),
-)
+axes.plot(100 * precision, "o", label="precision")
+axes.plot(100 * recall, "s", label="recall")
+axes.set(title="Precision and recall of each digit", xlabel="digit", ylabel="%", xticks=range(10))
 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     figure,
-    alt="Pairs of bars for the digits 0 to 9: precision and recall of each, in percent. The axis begins just "
-    "below the lowest bar.",
+    alt="Two marks for each digit from 0 to 9: its precision and its recall, in percent.",
 )
 
 # %% [markdown]
@@ -584,9 +592,9 @@ plots.show(
 # ## What it has learnt
 #
 # Each hidden unit has 784 incoming weights, one a pixel, so they can be drawn as a picture. Red pixels speak for the
-# unit, blue ones against it. The twenty-four units below matter most for the answer (their outgoing weights are the
-# largest). They are not digits: they are strokes, edges and gaps, the vocabulary that the second layer spells with.
-# At the rim, where `random_shift` brings in black, little is to be learnt.
+# unit, blue ones against it. Below are the twenty-four units with the largest outgoing weights. They are not digits:
+# they are strokes, edges and gaps, the vocabulary that the second layer spells with. The margins of the pictures are
+# almost always black, so the weights there have hardly moved from their random start: that is the faint speckle.
 
 # %% tags=["nbval-ignore-output"]
 strongest = np.argsort(-np.linalg.norm(best["W2"], axis=1))[:24]
@@ -642,6 +650,7 @@ for name, (_, losses, _) in results.items():
     axes.plot(np.arange(len(smooth)) + 10, smooth, label=name)
 axes.axhline(np.log(10), color="grey", linestyle=":", label="knowing nothing")
 axes.set(
+    yscale="log",
     title="The first three epochs, by the weights they began with",
     xlabel="step",
     ylabel="loss (nats), mean of 10 steps",
@@ -654,10 +663,10 @@ plots.show(
 )
 
 # %% [markdown]
-# *He* starts learning at once. *0.01* whispers: its signals, and with them its gradients, are several times smaller, so
-# it needs a while to find its voice, and then catches up; in a network of two layers that is a delay, in a deep one it
-# multiplies from layer to layer. *Zero* never learns anything but how often each digit occurs: all hidden units are 0,
-# so `dW2` is 0, and all outgoing weights are 0, so `dW1` is 0. Exercise 6 asks you to trace that by hand.
+# *He's* weights start learning at once. Those of 0.01 whisper: the hidden sums are several times smaller (first column
+# of the table), and it takes a while until the loss moves at all; after three epochs they are still slightly behind.
+# *Zero* never learns anything but how often each digit occurs. Why? All hidden units are 0, so `dW2` is 0; and all
+# outgoing weights are 0, so `dW1` is 0. Exercise 6 asks you to trace that by hand.
 #
 # ## What it means
 #
@@ -672,15 +681,16 @@ claim("weights that begin at zero never get beyond 15 % on validation", results[
 
 # %% [markdown]
 # The reports that this course grew from reached 98.03 % with such a network in 50 epochs, and stopped where the *test*
-# set was best. We took 20 epochs, looked only at validation, and let the pictures move.
+# set was best. We took 20 epochs, looked only at validation, and shifted the pictures.
 #
 # What is still missing? The network has no idea that pixel (10, 10) is next to pixel (10, 11): shuffle all pixels in
 # the same way and it would learn just as well. Notebook 02 gives it that idea.
 #
 # ## Exercises
 #
-# In each, replace the line with `raise NotImplementedError`, run the cell, then run the check below it. A folded cell
-# holds a solution: open it when you have one of your own.
+# In each, replace the line with `raise NotImplementedError`, run the cell, then run the check at the end of the
+# exercise. The folded cell between the two is a solution: open it when you have one of your own. (Run it, and it takes
+# the place of yours. So while you work, run cells one by one.)
 #
 # ### 1 · A ReLU that leaks
 #
@@ -707,8 +717,9 @@ def leaky_backward(dout, x):
 
 
 # %% tags=["check"]
-checks.gradient(leaky_forward, leaky_backward, np.array([[-2.0, -0.5], [0.7, 3.0]]))
+checks.gradient(leaky_forward, leaky_backward, np.array([[-2.0, -0.01], [0.01, 3.0]]))
 assert np.allclose(leaky_forward(np.array([-1.0, 2.0])), [-0.1, 2.0]), "leaky_forward: expected [-0.1, 2.0]"
+print("both directions are right")
 
 # %% [markdown]
 # ### 2 · A layer that squares
@@ -730,19 +741,22 @@ def square_backward(dout, x, W):
 
 
 # %% tags=["check"]
-checks.gradient(lambda x, W: x**2 @ W, square_backward, np.random.default_rng(0).normal(size=(3, 4)), np.ones((4, 2)))
+x, W = rng.normal(size=(3, 4)), rng.normal(size=(4, 2))
+checks.gradient(lambda x, W: x**2 @ W, square_backward, x, W)
+print("dx and dW are right")
 
 # %% [markdown]
 # ### 3 · Adam
 #
-# Momentum keeps a running mean of gradients. *Adam* also keeps one of their squares, and divides by its root, so that
-# every weight moves at its own pace:
+# Momentum keeps a running sum of gradients. *Adam* keeps a running mean $m$ of the gradients $g$ and another one, $v$,
+# of their squares, and divides by the root of the second, so that every weight $w$ moves at its own pace:
 #
 # $$m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \qquad
 # w \leftarrow w - \text{lr}\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}$$
 #
-# The divisions by $1 - \beta^t$ repair a bias: $m$ and $v$ begin at zero and are too small at first ($t = 1$ is the
-# first step).
+# The numbers $\beta_1$ and $\beta_2$, a little below 1, say how much of the past is kept; $\epsilon$ only prevents a
+# division by zero. The divisions by $1 - \beta^t$ repair a bias: $m$ and $v$ begin at zero and are too small at first
+# ($t = 1$ is the first step).
 
 
 # %% tags=["exercise"]
@@ -761,6 +775,7 @@ def adam_step(param, grad, m, v, t, lr, beta1, beta2, eps):
 
 # %% tags=["check"]
 checks.adam(adam_step)
+print("Adam is right")
 
 # %% [markdown]
 # ### 4 · Precision and recall
@@ -782,20 +797,22 @@ def my_precision_recall(matrix):
 
 # %% tags=["check"]
 mine = my_precision_recall(np.array([[8, 2, 0], [1, 6, 3], [0, 1, 9]]))
-expected = nnlib.precision_recall(np.array([[8, 2, 0], [1, 6, 3], [0, 1, 9]]))
+expected = ([8 / 9, 6 / 9, 9 / 12], [8 / 10, 6 / 10, 9 / 10])
 for name, got, right in zip(("precision", "recall"), mine, expected, strict=True):
     assert np.allclose(got, right), f"{name}: got {got}, expected {right}. Columns are answers, rows are truth"
+print("precision and recall are right")
 
 # %% [markdown]
 # ### 5 · An experiment: what does shifting buy?
 #
 # Train a network of 128 hidden units on only 3,000 pictures for 15 epochs, with shifts of up to 0, 2 and 8 pixels.
-# Return the best validation accuracy of each. **Predict first**: is more always better?
+# For each, return the validation accuracy of the epoch with the lowest validation loss. **Predict first**: is more
+# always better?
 
 
 # %% tags=["exercise"]
 def shift_experiment():
-    """Return {pixels: best validation accuracy} for 0, 2 and 8 pixels. Use new_params(rng, 128) and progress=False."""
+    """Return {pixels: validation accuracy} for 0, 2 and 8 pixels. Use new_params(rng, 128) and progress=False."""
     raise NotImplementedError("not written yet")
 
 
@@ -828,15 +845,15 @@ claim("shifts of eight pixels are worse than shifts of two", scores[2] - scores[
 
 # %% tags=["exercise"]
 def not_zero():
-    """Return the set of the names of the gradients that are not zero, e.g. {"dW1", "db2"}."""
+    """Return the set of the names of the gradients that are not zero."""
     raise NotImplementedError("not written yet")
 
 
 # %% [markdown] tags=["solution"]
 # All hidden units are $\max(0, 0) = 0$, so $dW_2 = h^\top dz_2 = 0$. Going on, $dh = dz_2 W_2^\top = 0$, because $W_2$
-# is zero, and with it $dW_1$ and $db_1$. Only $db_2 = \sum_n (p_n - \text{onehot}_n)$ is left: the network can learn
-# how often each digit occurs, and nothing about any picture. After that step nothing has changed but $b_2$, so it stays
-# like this forever. Random weights break the symmetry.
+# is zero, and with it $dW_1$ and $db_1$. Only $db_2 = \frac1N \sum_n (p_n - \text{onehot}_n)$ is left: the network can
+# learn how often each digit occurs, and nothing about any picture. After that step nothing has changed but $b_2$, so it
+# stays like this forever. Random weights let signals through on the way forward, and gradients on the way back.
 
 
 # %% tags=["solution"]
@@ -850,9 +867,8 @@ logits, cache = forward(zeros, x20)
 gradients = backward(zeros, cache, cross_entropy(logits, labels20)[1])
 truth = {f"d{name}" for name, gradient in gradients.items() if np.abs(gradient).max() > 0}
 answer = not_zero()
-assert answer == truth, (
-    f"you say {sorted(answer)}: {sorted(answer ^ truth)} does not belong on that side. Follow h first"
-)
+assert answer == truth, f"not yet: you say {sorted(answer)}. Which values do h and W2 have? Follow them backward"
+print("that is what the gradients say")
 
 # %% [markdown]
 # ## What moved into nnlib

@@ -27,7 +27,7 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import nnlib
 from nnlib import checks, claim, load_dataset, numerical_gradient, plots, reference
@@ -51,7 +51,7 @@ def to_images(images):
 # keeps the largest of every 2 × 2 values. The 6,272 numbers that are left go through two linear layers as in notebook
 # 01: to 128 hidden units, and to 10 scores. Write down what you expect:
 
-# %% tags=["exercise"]
+# %%
 my_parameters = 100_000  # how many numbers must this network learn?
 my_busiest = "convolution"  # which layer multiplies most often: "convolution" or "linear"?
 my_hours = 0.1  # how many hours do plain Python loops need for one epoch, 60,000 digits?
@@ -194,7 +194,7 @@ plots.show(
 # Predict the size of the output for six cases. (All are square: one size stands for height and width.) Beware, some of
 # the numbers that stand here now are wrong:
 
-# %% tags=["exercise"]
+# %%
 my_sizes = {  # (size of the picture, kernel, stride, padding): size of the output
     (28, 3, 1, 0): 28,
     (28, 3, 1, 1): 28,
@@ -480,12 +480,12 @@ figure = plots.flow_diagram(
     ],
     forward=["conv\nW1, b1", "ReLU,\nmax-pool", "W2, b2,\nReLU", "W3, b3"],
     backward=["dW1, db1", "dz1", "dW2, db2,\ndp", "dW3, db3,\ndh2"],
-    title="The network: forward (blue), and the gradients on their way back (red)",
+    title="The network: forward (blue), and the gradients on their way back (orange)",
 )
 plots.show(
     figure,
     alt="Boxes from left to right: pictures (N, 28, 28, 1), maps (N, 28, 28, 32), pooled (N, 14, 14, 32), hidden units "
-    "(N, 128), logits (N, 10). Blue arrows carry the layers, red arrows the gradients.",
+    "(N, 128), logits (N, 10). Blue arrows carry the layers, orange arrows the gradients.",
 )
 
 

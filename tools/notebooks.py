@@ -245,6 +245,8 @@ def fault_of(cell: nbformat.NotebookNode, outputs: list) -> tuple[str, str] | No
     """Return (what is wrong, detail) with a cell that ran through, or None."""
     if noise := printed(outputs, "stderr"):
         return "wrote to stderr (a warning?)", noise.rstrip()
+    if any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs):
+        return "shows a widget, which no stored page can (from tqdm import tqdm, not tqdm.auto)", ""
     if "raises-exception" in tags(cell) and not any(output.output_type == "error" for output in outputs):
         return "is tagged raises-exception, and raised nothing", ""
     return None
