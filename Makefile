@@ -12,7 +12,7 @@ export NNLIB_DATA := $(DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch lab run test claims build data clean
+.PHONY: help setup setup-torch lab run test claims build bench data clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -38,8 +38,11 @@ claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arit
 build: .venv/.has-course  ## compute the stored outputs anew (or NOTEBOOK=01_mlp): look at them, commit the pair
 	@$(PY) -m tools.build $(NOTEBOOK)
 
+bench: .venv/.has-course .venv/.has-torch  ## nnlib beside PyTorch, in one run: speed and memory (an idle machine, please)
+	@$(PY) -m benchmarks.bench
+
 data: .venv/.has-nnlib  ## fetch the real data sets into data/
-	@$(PY) -m nnlib.datasets
+	@$(PY) -W ignore::RuntimeWarning:runpy -m nnlib.datasets
 
 clean:  ## remove results, caches and .venv; the data stays
 	rm -rf .venv results .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,1 @@
+"""Clocks and scales: nnlib beside PyTorch, in one run."""
