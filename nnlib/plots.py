@@ -51,6 +51,7 @@ def learning_curves(history: History, title: str = "Learning curves") -> Figure:
         axes.set(xlabel="epoch", ylabel=unit, title=name.capitalize())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
+    left.set_yscale("log")
     right.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.suptitle(title)
     return figure

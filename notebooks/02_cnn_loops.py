@@ -83,8 +83,8 @@ difference = np.abs(rows @ W - rows[:, order] @ W[order]).max()
 claim("a linear layer on shuffled pixels can compute just what it computed before", difference, at_most=1e-9)
 
 # %% [markdown]
-# So it never knew that a pixel has *neighbours*, and that a stroke on the left is the same thing as a stroke on the
-# right. It must learn both anew at every place. Let us build a layer that knows.
+# So it never knew that a pixel has *neighbours*. Nor does it share anything between places: each unit has weights of
+# its own for every pixel. Let us build a layer that knows its neighbours, and uses the same weights everywhere.
 #
 # ## Filters by hand
 #
@@ -358,7 +358,8 @@ checks.conv2d(conv2d, conv2d_backward)
 
 # %% [markdown]
 # Books put it like this: *the gradient of a convolution is a convolution with the flipped kernel*. True, if you sit at
-# a pixel and look at the windows. But whoever flips the kernel *in our loops* flips it twice:
+# a pixel and look at the windows. Our loops do that flip already, so flipping the kernel as well
+# is wrong:
 
 
 # %%
@@ -372,7 +373,8 @@ except nnlib.CheckFailed as failure:
     print(failure)
 
 # %% [markdown]
-# Try another one: change a `+=` of `conv2d_backward` to `=`, run its cell and the check, and read what it says.
+# Try another one: change a `+=` of `conv2d_backward` to `=`, run its cell and the check, read what it says, and
+# change it back.
 #
 # Do not trust the check alone: nudge every number and look at the loss, as in notebook 01. As a loss, any weighted sum
 # of the outputs will do; its weights are then `dout`. The gradients should agree to many digits.
@@ -576,7 +578,7 @@ for _ in tqdm(range(6), desc="steps", leave=False):
         params[name] -= 0.02 * gradient
 seconds_per_picture = (time.perf_counter() - began) / (6 * len(x6))
 
-logits, (_, _, _, maps, *_) = forward(params, x6)
+logits, (_, _, _, pooled, *_) = forward(params, x6)
 losses.append(nnlib.cross_entropy(logits, labels6)[0])
 for number, loss in enumerate(losses):
     print(f"steps taken: {number}, loss {loss:.4f}")
@@ -593,11 +595,11 @@ plots.show(figure, alt="The loss on six digits falls from about ln 10 towards 0 
 
 # %% [markdown]
 # It learns. Below is what the first linear layer gets to see: the digit 5 through the first eight of the 32 filters,
-# after ReLU and max-pooling. The filters began as random numbers, and six steps are few; still, each of them already
-# sees something of its own in the strokes. (Notebook 06 looks at filters that were trained to the end.)
+# after ReLU and max-pooling. The filters began as random numbers, and six steps have hardly changed them; still, each
+# answers to strokes of another kind. (Notebook 06 looks at filters that were trained to the end.)
 
 # %% tags=["nbval-ignore-output"]
-eight = maps[5].transpose(2, 0, 1)[:8, :, :, None]  # (8, 14, 14, 1)
+eight = pooled[5].transpose(2, 0, 1)[:8, :, :, None]  # (8, 14, 14, 1)
 eight = eight / np.maximum(eight.max(axis=(1, 2), keepdims=True), 1e-6)
 title = "A five through the first eight filters, each scaled to its own brightest value"
 figure = plots.image_grid(eight, [f"filter {i}" for i in range(8)], title)
@@ -606,7 +608,8 @@ plots.show(figure, alt="Eight small grey pictures of the same digit five; each s
 # %% [markdown]
 # ## What it costs
 #
-# You have just waited for 36 pictures: six, six times. One epoch of MNIST has 60,000.
+# You have just waited for 36 pictures: six, six times. One epoch of MNIST has 60,000. (Convolution and max-pooling are
+# loops here; the linear layers are not.)
 
 # %% tags=["nbval-ignore-output"]
 hours = 60_000 * seconds_per_picture / 3600
@@ -659,7 +662,7 @@ def linear(rows, W, b):
     return z @ W.T, rows.T @ z, z.sum(axis=0)
 
 
-flat, hidden = maps.reshape(6, -1), np.ones((6, 128), np.float32)
+flat, hidden = pooled.reshape(6, -1), np.ones((6, 128), np.float32)
 seconds = {
     "convolution": measure(convolution),
     "linear, 6272 to 128": measure(lambda: linear(flat, params["W2"], params["b2"])),
@@ -705,8 +708,8 @@ claim("one epoch of MNIST with these loops would take at least half an hour", ho
 # %% [markdown]
 # ## Exercises
 #
-# In each, replace the line with `raise NotImplementedError`, run the cell, then run the check below it. A folded cell
-# holds a solution: open it when you have one of your own.
+# As in notebook 01: write your version over the line with `raise NotImplementedError`, run that cell, then the check at
+# the end of the exercise. The folded cell between the two is a solution, and takes the place of yours if you run it.
 #
 # ### 1 · Sizes
 #
@@ -804,7 +807,8 @@ for size, stride in ((2, 2), (3, 1)):
 #
 # A 3 × 3 kernel for *diagonal* edges: positive where dark becomes bright from the upper left to the lower right, with 1
 # as its largest answer; exactly 0 on areas of constant brightness; and exactly 0 on edges along the other diagonal,
-# wherever they lie. Think first: what must its numbers add up to, and what must they do when you mirror them?
+# wherever they lie. (An edge is a step from 0 to 1.) Think first: what must all its numbers add up to? And those on
+# each line that falls from left to right?
 
 
 # %% tags=["exercise"]

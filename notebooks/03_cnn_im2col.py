@@ -11,14 +11,14 @@
 #
 # **What you will build.** The convolution of notebook 02 once more, now without a single loop over pixels: cut the
 # picture into patches, lay each patch out as one row, and the seven loops become *one matrix product*. It gives the
-# same numbers, hundreds of times faster. With it you train two networks on all of MNIST; the better one misreads fewer
-# than eight digits in a thousand.
+# same numbers, hundreds of times faster. With it you train two networks on all of MNIST; the better one misreads at
+# most eight digits in a thousand.
 #
 # ![A small picture with one patch marked, and the matrix in which that patch is one row](images/03_cnn_im2col.png)
 #
 # **What you need.** The convolution of notebook 02, and the Linear layer of notebook 01.
 #
-# **How long it takes.** About three minutes of computing on a laptop with two cores.
+# **How long it takes.** Five minutes of computing on a laptop with two cores.
 
 # %%
 import os
@@ -142,7 +142,8 @@ print(im2col_fancy(small, (3, 3), 1, 0).astype(int))
 # ## im2col, the second way: no index at all
 #
 # An array is one long line of numbers in memory. What makes it a picture is only a rule: *to go one row down, skip so
-# many bytes; to go one column right, skip so many*. These numbers are the array's **strides**.
+# many bytes; to go one column right, skip so many*. These numbers are the array's **strides** (in bytes; the kernel's
+# stride is another matter).
 
 # %%
 x = np.zeros((2, 28, 28, 3), np.float32)
@@ -151,13 +152,17 @@ print("shape", x.shape, "strides in bytes", x.strides)
 # %% [markdown]
 # A matrix of patches needs no new numbers, only a new rule. Moving to the next patch is moving to the next pixel;
 # moving inside the patch is moving to the next pixel as well. So we describe an array with six axes $(N, H_o, W_o, k_h,
-# k_w, C)$ that looks at the *same* memory, with the picture's own strides used twice. It costs nothing. Only the last
-# step, `reshape`, copies, because rows of a matrix must not overlap in memory.
+# k_w, C)$ that looks at the *same* memory, with the picture's own strides used twice. Such an array is called a *view*,
+# and making one costs nothing. Only the last step, `reshape`, copies, because rows of a matrix must not overlap in
+# memory.
 
 
 # %%
 def patches_view(x, kernel_size, stride):
-    """x: (N, H, W, C), padded. Returns a view (N, Ho, Wo, kh, kw, C) of the same memory: nothing is copied."""
+    """x: (N, H, W, C), padded. Returns a view (N, Ho, Wo, kh, kw, C) of the same memory: nothing is copied.
+
+    as_strided believes whatever it is told: with a wrong shape it would read memory that is not ours.
+    """
     (N, H, W, C), (kh, kw), (n, h, w, c) = x.shape, kernel_size, x.strides
     shape = (N, output_size(H, kh, stride), output_size(W, kw, stride), kh, kw, C)
     return np.lib.stride_tricks.as_strided(x, shape, (n, stride * h, stride * w, h, w, c))
@@ -218,7 +223,7 @@ print(col2im(ones, (1, 6, 6, 1), (3, 3), 1, 0)[0, :, :, 0].astype(int))
 
 # %% [markdown]
 # There is a word for this pair. Both functions are linear, and for any picture $x$ and any matrix $m$ the two inner
-# products agree:
+# products agree (multiply entry by entry, and add up):
 #
 # $$\langle \text{im2col}(x),\, m \rangle = \langle x,\, \text{col2im}(m) \rangle$$
 #
@@ -301,7 +306,8 @@ claim("output and gradients equal those of the loops to twelve decimal places", 
 # ## Pooling without loops over pixels
 #
 # The same trick: walk over the places in the window, not over the windows. All first pixels of all windows are one
-# slice of the picture, all second pixels another. The largest of these slices, entry by entry, is the pooled picture.
+# slice of the picture, all second pixels another. The largest of these slices, entry by entry (`np.maximum.reduce`), is
+# the pooled picture.
 #
 # Backward, the gradient goes to the pixel that won. And if two pixels tie? In MNIST that is no rare accident: in the
 # black background all four are equal. `argmax` returns the first, so the first gets it all, and nothing is counted
@@ -384,8 +390,9 @@ milliseconds = {
 }
 print("milliseconds per picture     forward  backward      pool   all three")
 for name, parts in milliseconds.items():
-    row = [parts.get(part, float("nan")) for part in ("forward", "backward", "pool")]
-    print(f"{name:<25}" + "".join(f"{value:11.3f}" for value in [*row, sum(row)]))
+    row = [parts[part] for part in ("forward", "backward", "pool") if part in parts]
+    row += [sum(row)] if len(row) == 3 else []
+    print(f"{name:<25}" + "".join(f"{value:11.3f}" for value in row))
 
 # %% tags=["nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(8, 3))
@@ -408,34 +415,33 @@ claim("forward, one matrix product is at least twenty times faster than seven lo
 print(f"measured here: {ratio:,.0f} times faster; you predicted {my_speedup}")
 
 # %% [markdown]
-# Both do the same multiplications. The loops pay the Python interpreter for each of them; the matrix product pays it
-# once, and then a routine that was tuned for this processor does the rest.
+# Loops and matrix product do the same multiplications. The loops pay the Python interpreter for each of them; the
+# matrix product pays it once, and then a routine that was tuned for this processor does the rest.
 #
 # ## The price: memory
 #
-# Every pixel is copied nine times. For this first layer that is little. For a second convolution on 32 channels it adds
-# up, and whoever lays out all test pictures at once will run out of memory:
+# Nearly every pixel is copied nine times. For this first layer that is little. For a convolution on 32 channels it
+# adds up, and whoever lays out all test pictures at once will run out of memory:
 
 # %%
 for name, pictures, size, channels in (
     ("first layer, a batch of 64", 64, 28, 1),
-    ("second layer, a batch of 64", 64, 14, 32),
-    ("second layer, 10,000 pictures", 10_000, 14, 32),
+    ("on 32 channels, a batch of 64", 64, 14, 32),
+    ("on 32 channels, 10,000 pictures", 10_000, 14, 32),
 ):
     megabytes = pictures * size * size * 9 * channels * 4 / 1e6
-    print(f"{name:<30} rows of {9 * channels:3} numbers, {megabytes:8,.1f} MB in float32")
+    print(f"{name:<31} rows of {9 * channels:3} numbers, {megabytes:8,.1f} MB in float32")
 
 # %% [markdown]
 # There is a second price, less visible. A processor computes on numbers in its *cache*, a small memory close by; main
 # memory is many times slower. Rows that do not fit into the cache are written out to main memory, only to be fetched
 # back for the product. So cut the batch into **chunks** of a few pictures and finish one before beginning the next: the
 # arithmetic is the same, but the rows never leave the cache. `nnlib.Conv2d` does that. How much does the size of the
-# chunk matter?
+# chunk matter on your computer? Where the curve begins to rise, the rows no longer fit.
 
 # %% tags=["nbval-ignore-output"]
-wide = rng.normal(size=(128, 14, 14, 32)).astype(np.float32)
-W2 = nnlib.he_normal((3, 3, 32, 64), rng).astype(np.float32)
-b2 = np.zeros(64, np.float32)
+wide = rng.normal(size=(128, 32, 32, 32)).astype(np.float32)
+W2, b2 = nnlib.he_normal((3, 3, 32, 32), rng).astype(np.float32), np.zeros(32, np.float32)
 sizes = [1, 2, 4, 8, 16, 32, 64, 128]
 
 
@@ -444,12 +450,12 @@ def in_chunks(size):
         conv_forward(wide[start : start + size], W2, b2, 1, 1)
 
 
-per_picture = [1000 * best_time(lambda size=size: in_chunks(size), 5) / len(wide) for size in sizes]
+per_picture = [1000 * best_time(lambda size=size: in_chunks(size), 3) / len(wide) for size in sizes]
 figure, axes = plt.subplots(figsize=(7, 3))
 axes.plot(sizes, per_picture, "o-")
 axes.set_xscale("log", base=2)
 axes.set(
-    title="A convolution, 32 to 64 channels, cut into chunks",
+    title="A 3 × 3 convolution on 32 × 32 pixels, 32 channels in and out",
     xlabel="pictures in a chunk",
     ylabel="ms per picture",
     ylim=(0, None),
@@ -457,7 +463,7 @@ axes.set(
 axes.set_xticks(sizes, sizes)
 plots.show(
     figure,
-    alt="Milliseconds per picture against the number of pictures in a chunk; the largest chunks are the slowest.",
+    alt="Milliseconds per picture against the number of pictures in a chunk, from 1 to 128, on a logarithmic axis.",
 )
 
 # %% [markdown]
@@ -585,7 +591,7 @@ for name, network in (("one convolution", model), ("two convolutions", deeper)):
     print(f"{name:<17} {sum(param.size for _, param in network.named_parameters()):8,} weights and biases")
 
 # %%
-deeper_history = train(deeper, epochs=10)
+deeper_history = train(deeper, epochs=8)
 
 # %% tags=["nbval-ignore-output"]
 print(f"{sum(deeper_history.seconds):.0f} seconds, {np.median(deeper_history.seconds):.1f} an epoch")
@@ -595,7 +601,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Three minutes of work are worth keeping. Save the weights, load them into a fresh network that began with other random
+# Minutes of work are worth keeping. Save the weights, load them into a fresh network that began with other random
 # numbers, and ask both:
 
 # %%
@@ -610,7 +616,7 @@ claim("the network that was saved and loaded gives exactly the same logits", sam
 # %% [markdown]
 # ## The test set, once
 #
-# Both networks are finished, and validation says that the deeper one is better. Now the test set:
+# Both networks are finished, and nothing will be chosen any more. Now the test set:
 
 # %%
 test_logits = {"one convolution": model.predict(data.test_images), "two convolutions": deeper.predict(data.test_images)}
@@ -663,13 +669,17 @@ claim(f"two convolutions read at least {bar_two:.1%}", accuracies["two convoluti
 
 # %% [markdown]
 # The report that this notebook answers reached 98.60 % with the first network, in 38 epochs on a GPU, stopped where the
-# *test* set was best. The only thing that changed between the loops and here is the order of the same multiplications.
+# *test* set was best. Our convolution is that of the loops: the same multiplications in another order. What else
+# changed is the recipe: Adam, shifted pictures, and a validation set that does the choosing.
 #
 # ## Exercises
 #
+# As in notebook 01: write your version over the line with `raise NotImplementedError`, run that cell, then the check at
+# the end of the exercise. The folded cell between the two is a solution, and takes the place of yours if you run it.
+#
 # ### 1 · im2col for sounds
 #
-# A sound has one axis instead of two: $(N, T, C)$. Write its im2col (no padding).
+# A sound has one axis instead of two: $(N, T, C)$. Write its im2col (no padding; in a row, channels go innermost).
 
 
 # %% tags=["exercise"]
@@ -786,7 +796,7 @@ for size, expected in (
     assert got == expected, f"multiply_adds{size} gave {got:,}, expected {expected:,}"
 
 # %% [markdown]
-# ### 5 · An experiment: how wide should a kernel be?
+# ### 5 · An experiment: does a kernel need neighbours?
 #
 # Train the first network with kernels of 1, 3 and 5 pixels (the padding keeps the size) for three epochs on 3,000
 # pictures. **Predict first**: what can a kernel of one pixel not see?
@@ -849,16 +859,21 @@ def needs_col2im():
 x, W, b = rng.normal(size=(1, 5, 5, 1)), rng.normal(size=(3, 3, 1, 2)), np.zeros(2)
 dout = np.ones((1, 3, 3, 2))
 kept = col2im
-col2im = lambda rows, x_shape, *rest: np.zeros(x_shape)  # noqa: E731 - a col2im that forgets everything
-broken = conv_backward(dout, x, W, 1, 0)
-col2im = kept
+try:
+    col2im = lambda rows, x_shape, *rest: np.zeros(x_shape)  # noqa: E731 - a col2im that forgets everything
+    broken = conv_backward(dout, x, W, 1, 0)
+finally:
+    col2im = kept
 changed = {
     name
     for name, a, b in zip(("dx", "dW", "db"), conv_backward(dout, x, W, 1, 0), broken, strict=True)
     if not np.array_equal(a, b)
 }
 answer = needs_col2im()
-assert answer == changed, f"you say {sorted(answer)}: without col2im, {sorted(answer ^ changed)} behaves otherwise"
+assert answer == changed, (
+    f"you say {sorted(answer)}. Take col2im out of conv_backward: which of the three can still be right?"
+)
+print("that is what happens without col2im")
 
 # %% [markdown]
 # ## What moved into nnlib

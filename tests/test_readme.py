@@ -20,6 +20,8 @@ def outputs(name: str) -> str:
 # the row of the results table -> (notebook, what the notebook prints around the number)
 RESULTS = {
     "MLP (784 → 512 → 10)": ("01_mlp", r"^test accuracy ([\d.]+)%"),
+    "CNN (32 filters 3 × 3, pool, 128)": ("03_cnn_im2col", r"^one convolution: test accuracy ([\d.]+)%"),
+    "CNN (two convolutions, Adam)": ("03_cnn_im2col", r"^two convolutions: test accuracy ([\d.]+)%"),
 }
 
 

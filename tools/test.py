@@ -8,13 +8,15 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from tools import pinned
 from tools.notebooks import CACHE, ROOT
 
 
 def run(title: str, *command: str) -> bool:
     """Run `python -m command` in the repository's root, under a headline; return whether it succeeded."""
     print(f"\n--- {title}: python -m {' '.join(command)}", flush=True)
-    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode == 0
+    env = pinned.environment({"OPENBLAS_NUM_THREADS": "1"})  # see tools/pinned.py; on small arrays nothing is lost
+    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=env).returncode == 0
 
 
 def counts(report: Path) -> dict[str, int]:
