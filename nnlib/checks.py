@@ -44,8 +44,8 @@ def linear(forward: Callable, backward: Callable) -> None:
 def relu(forward: Callable, backward: Callable) -> None:
     """Check forward(x) -> y and backward(dout, x) -> dx, for x of any shape."""
     rng = np.random.default_rng(0)
-    for shape in ((4, 5), (2, 3, 3, 2), (1, 1)):
-        x, dout = rng.normal(size=shape), rng.normal(size=shape)
+    for shape, scale in (((4, 5), 1.0), ((2, 3, 3, 2), 1.0), ((1, 1), 1.0), ((4, 5), 1e3), ((4, 5), 1e-3)):
+        x, dout = scale * rng.normal(size=shape), rng.normal(size=shape)
         if x.size > 1:
             x.flat[::4] = 0.0  # max(x, 0) has a corner here; the course takes 0 as its derivative
             dout.flat[:2] = 1.0, -1.0
@@ -193,6 +193,8 @@ def conv2d(forward: Callable, backward: Callable) -> None:
         ((2, 5, 4, 3), (3, 3), 3, 1, 1),  # as many channels out as in: exchanging them does not change W's shape
         ((2, 6, 7, 2), (3, 2), 3, 2, 1),  # stride 2, and a row and a column that no window reaches
         ((1, 4, 5, 2), (1, 2), 1, 3, 2),  # a stride that leaves gaps, more padding than kernel
+        ((2, 7, 7, 1), (3, 3), 2, 2, 0),
+        ((2, 3, 3, 2), (1, 1), 3, 1, 0),
     ):
         x, W, b = rng.normal(size=shape), rng.normal(size=(*kernel, shape[3], c_out)), rng.normal(size=c_out)
         inputs = {"x": x, "W": W, "b": b, "stride": stride, "padding": padding}
@@ -271,6 +273,8 @@ def im2col(im2col: Callable, col2im: Callable) -> None:
         ((2, 5, 4, 3), (3, 3), 1, 1),
         ((2, 6, 7, 2), (3, 2), 2, 1),
         ((1, 4, 5, 2), (1, 2), 3, 2),
+        ((2, 7, 7, 1), (3, 3), 2, 0),
+        ((2, 3, 3, 2), (1, 1), 1, 0),
     ):
         x = rng.normal(size=shape)
         inputs = {"x": x, "kernel_size": kernel, "stride": stride, "padding": padding}
@@ -318,7 +322,7 @@ def max_pool2d(forward: Callable, backward: Callable) -> None:
         ((2, 4, 6, 2), 2, 2, True),
         ((2, 7, 5, 2), 3, 2, True),
     ):
-        x = rng.normal(size=shape) - 1.0  # some windows are all negative
+        x = 1e6 * (rng.normal(size=shape) - 1.0)  # some windows are all negative, and far from 0
         if ties:
             x = rng.integers(-1, 2, size=shape).astype(np.float64)
         inputs = {"x": x, "size": size, "stride": stride}
@@ -363,10 +367,10 @@ def max_pool2d(forward: Callable, backward: Callable) -> None:
 
 def _call(name: str, function: Callable, inputs: dict, outputs: Sequence[str], may_change: Sequence[str] = ()):
     """Call a student's function on copies of the inputs, return its result(s) as arrays, explain whatever is amiss."""
-    copies = {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in inputs.items()}
     arguments = ", ".join(inputs)
     try:
         with np.errstate(all="ignore"):
+            copies = _copies(inputs)
             result = function(*copies.values())
     except NotImplementedError as error:
         raise CheckFailed(f"{name}({arguments}) is not written yet") from error
@@ -378,14 +382,32 @@ def _call(name: str, function: Callable, inputs: dict, outputs: Sequence[str], m
         if key not in may_change and not np.array_equal(copies[key], value):
             raise CheckFailed(f"{name} changes its argument {key} in place, which others still need: copy it", inputs)
     if len(outputs) == 1:
-        return np.asarray(result)
+        if isinstance(result, tuple):
+            raise CheckFailed(f"{name} must return one array, it returned a tuple of {len(result)}", inputs)
+        return _called_again(name, function, inputs, [np.array(result)])[0]
     if not isinstance(result, tuple | list) or len(result) != len(outputs):
         found = f"{len(result)} values" if isinstance(result, tuple | list) else f"one {type(result).__name__}"
         raise CheckFailed(f"{name} must return ({', '.join(outputs)}), it returned {found}", inputs)
     for key, value in zip(outputs, result, strict=True):
         if value is None or value is Ellipsis:
             raise CheckFailed(f"{name}: {key} is not written yet: it is {value}", inputs)
-    return tuple(np.asarray(value) for value in result)
+    return _called_again(name, function, inputs, [np.array(value) for value in result])
+
+
+def _called_again(name: str, function: Callable, inputs: dict, results: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return the results if the function gives the same ones again; raise CheckFailed if it remembers the first call."""
+    with np.errstate(all="ignore"):
+        again = function(*_copies(inputs).values())
+    for first, second in zip(results, again if len(results) > 1 else [again], strict=True):
+        if not np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
+            raise CheckFailed(
+                f"{name} gives another result when called again: it keeps something of the last call", inputs
+            )
+    return tuple(results)
+
+
+def _copies(inputs: dict) -> dict:
+    return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in inputs.items()}
 
 
 def _compare(name: str, what: str, got: np.ndarray, expected: np.ndarray, inputs: dict, hints: Hints = ()) -> None:
@@ -402,7 +424,7 @@ def _compare(name: str, what: str, got: np.ndarray, expected: np.ndarray, inputs
         wrong = np.asarray(wrong)
         if wrong.shape == got.shape and _equal(got, wrong) and not _equal(wrong, expected):
             raise CheckFailed(f"{name}: {what} is wrong: {words}. {SEE}", inputs)
-    gap = np.nan_to_num(np.abs(got - expected), nan=np.inf)
+    gap = np.nan_to_num(np.abs(got - expected) - 1e-5 * np.abs(expected), nan=np.inf)
     worst = np.unravel_index(int(gap.argmax()), gap.shape)
     place = f" at [{', '.join(str(int(i)) for i in worst)}]" if worst else ""
     values = f"{got[worst]:.6g}, expected {expected[worst]:.6g}"
@@ -410,7 +432,8 @@ def _compare(name: str, what: str, got: np.ndarray, expected: np.ndarray, inputs
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.allclose(a, b, rtol=1e-5, atol=1e-7)
+    """Tell whether they are equal but for rounding, be it that of float32."""
+    return np.allclose(a, b, rtol=1e-5, atol=1e-7 * max(1.0, np.abs(b).max(initial=0)))
 
 
 def _conv2d(x, W, b, stride, padding):

@@ -12,6 +12,7 @@ from .losses import check_labels
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Return the fraction, 0..1, of predictions (N,) that equal the labels (N,)."""
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape or labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"expected two arrays (N,) of classes, got {labels.shape} and {predictions.shape}")
     return float((labels == predictions).mean())
@@ -22,11 +23,12 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 
     labels, predictions: (N,) integers in 0..num_classes-1. Raises ValueError for anything else.
     """
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape or labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"expected two arrays (N,) of classes, got {labels.shape} and {predictions.shape}")
     check_labels(labels, num_classes)
     check_labels(predictions, num_classes)
-    pairs = labels.astype(np.int64) * num_classes + predictions
+    pairs = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
@@ -36,6 +38,9 @@ def precision_recall(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     precision[k]: of all samples called k, the fraction that are; recall[k]: of all samples that are k, the fraction
     called so. A class never predicted (or never present) has 0/0: that entry is nan, and a warning names the class.
     """
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"expected a confusion matrix (K, K), got {matrix.shape}")
     correct, predicted, present = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
     for name, word, totals in (("precision", "predicted", predicted), ("recall", "present", present)):
         if (totals == 0).any():

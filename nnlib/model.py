@@ -22,6 +22,11 @@ class Sequential:
         self.layers = list(layers)
         if not self.layers:
             raise ValueError("Sequential expects a list of at least one layer, got an empty one")
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise ValueError(f"Sequential expects layers, such as ReLU(), got {layer!r}")
+        if len({id(layer) for layer in self.layers}) < len(self.layers):
+            raise ValueError("a layer remembers its last input, so each place in a model needs a layer of its own")
         with_params = [i for i, layer in enumerate(self.layers) if layer.params]
         self.first_with_params = with_params[0] if with_params else len(self.layers)
 
@@ -45,8 +50,10 @@ class Sequential:
 
     def predict(self, x, batch_size: int = 512) -> np.ndarray:
         """x: (N, ...), as in `forward`. Returns the logits (N, K) as a NumPy array, computed batch by batch."""
-        if len(x) == 0:
-            raise ValueError("predict expects at least one sample, got none")
+        if len(x) == 0 or batch_size < 1:
+            raise ValueError(
+                f"predict expects at least one sample and a batch_size above 0, got {len(x)}, {batch_size}"
+            )
         batches = range(0, len(x), batch_size)
         return np.concatenate([to_numpy(self.forward(to_device(x[i : i + batch_size]))) for i in batches])
 
@@ -74,6 +81,9 @@ class Sequential:
             f"{name} has shape {weights[name].shape}, the model expects {params[name].shape}"
             for name in params
             if name in weights and weights[name].shape != params[name].shape
+        ]
+        faults += [
+            f"{name} holds {array.dtype}, not floats" for name, array in weights.items() if array.dtype.kind != "f"
         ]
         if faults:
             raise ValueError(f"{source} does not fit this model: {'; '.join(faults)}")

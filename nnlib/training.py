@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -77,14 +78,23 @@ def fit(
     Raises ValueError for data that do not fit, FloatingPointError when the loss is no longer finite.
     """
     images, labels = _checked(model, *train, "training")
-    _checked(model, *validation, "validation")
-    if epochs < 1 or batch_size < 1 or (patience is not None and patience < 1):
-        raise ValueError(f"expected at least 1, got epochs={epochs}, batch_size={batch_size}, patience={patience}")
+    validation = _checked(model, *validation, "validation")
+    for name, number in (
+        ("epochs", epochs),
+        ("batch_size", batch_size),
+        ("patience", 1 if patience is None else patience),
+    ):
+        if not isinstance(number, int | np.integer) or number < 1:
+            raise ValueError(f"expected an integer of at least 1, got {name}={number!r}")
+    if optimizer.model is not model:
+        raise ValueError("the optimizer belongs to another model: make it of this one, e.g. Adam(model)")
+    if checkpoint is not None and not Path(checkpoint).resolve().parent.is_dir():
+        raise FileNotFoundError(f"the folder of checkpoint={str(checkpoint)!r} does not exist: make it first")
     count, base_lr, history, best = len(images), optimizer.lr, History(), None
-    steps = math.ceil(count / batch_size)
+    steps, run = math.ceil(count / batch_size), _facts_of_run(optimizer, batch_size, images, labels)
     quiet = not progress or "TQDM_DISABLE" in os.environ
     if checkpoint is not None and Path(checkpoint).exists():
-        history, best = _resume(checkpoint, model, optimizer, rng, batch_size, count)
+        history, best = _resume(checkpoint, model, optimizer, rng, run)
     start = len(history.seconds)
     if progress and start < epochs:
         tqdm.write(HEADER)
@@ -122,12 +132,14 @@ def fit(
             history.lr.append(optimizer.lr)
             history.seconds.append(time.perf_counter() - began)
             if best is None or validation_loss < history.validation_loss[history.best_epoch]:
-                history.best_epoch, best = epoch, model.copy_weights()
+                best, history.best_epoch = model.copy_weights(), epoch
             if progress:
                 tqdm.write(history.row(epoch))
             if checkpoint is not None:
-                _save_checkpoint(checkpoint, model, optimizer, rng, history, best, base_lr, batch_size, count)
+                _save_checkpoint(checkpoint, model, optimizer, rng, history, best, run)
     except KeyboardInterrupt:
+        for values in (value for value in vars(history).values() if isinstance(value, list)):
+            del values[len(history.seconds) :]  # the stop may have come between two of the lines above
         tqdm.write(f"stopped by hand in epoch {len(history.seconds) + 1}")
     finally:
         bar.close()
@@ -149,10 +161,11 @@ def evaluate(model: Sequential, images: np.ndarray, labels: np.ndarray, batch_si
 
 def _checked(model: Sequential, images, labels, name: str):
     """Return images and labels on the device; raise ValueError where they cannot be trained or evaluated on."""
+    images, labels = (x if hasattr(x, "ndim") else np.asarray(x) for x in (images, labels))
     if len(images) == 0 or labels.ndim != 1 or len(images) != len(labels):
         raise ValueError(f"expected {name} images (N, ...) and labels (N,), got {images.shape} and {labels.shape}")
     images, labels = to_device(images), to_device(labels)
-    if images.dtype.kind == "f" and not math.isfinite(float(images.sum())):
+    if images.dtype.kind == "f" and not math.isfinite(float(images.sum(dtype=np.float64))):
         raise ValueError(f"the {name} images contain NaN or infinite pixels: find them with np.isfinite(images)")
     check_labels(labels, model.forward(images[:1]).shape[1])
     return images, labels
@@ -172,13 +185,21 @@ def _generators(model: Sequential, rng: np.random.Generator) -> list[np.random.G
     return [rng] + [layer.rng for layer in model.layers if hasattr(layer, "rng")]
 
 
-def _save_checkpoint(path, model, optimizer, rng, history, best, base_lr, batch_size, count) -> None:
+def _facts_of_run(optimizer, batch_size, images, labels) -> dict:
+    """Return what must be equal when a run is resumed: the optimizer's settings, the batches, the data."""
+    settings = {k: v for k, v in vars(optimizer).items() if isinstance(v, int | float | tuple) and k != "steps"}
+    data = zlib.crc32(np.ascontiguousarray(to_numpy(labels)), zlib.crc32(np.ascontiguousarray(to_numpy(images))))
+    facts = {"optimizer": type(optimizer).__name__, **settings, "batch_size": int(batch_size), "samples": len(images)}
+    return json.loads(json.dumps(facts | {"checksum of the data": data}))  # as it will be read back: a tuple is a list
+
+
+def _save_checkpoint(path, model, optimizer, rng, history, best, run) -> None:
     arrays = {f"model/{name}": to_numpy(param) for name, param in model.named_parameters()}
     arrays |= {f"best/{name}": to_numpy(param) for name, param in best.items()}
     for name, state in optimizer.state.items():
         arrays |= {f"optimizer/{name}/{key}": to_numpy(value) for key, value in state.items()}
     facts = {
-        "run": [type(optimizer).__name__, base_lr, batch_size, count],
+        "run": run,
         "steps": optimizer.steps,
         "history": asdict(history),
         "generators": [generator.bit_generator.state for generator in _generators(model, rng)],
@@ -186,19 +207,18 @@ def _save_checkpoint(path, model, optimizer, rng, history, best, base_lr, batch_
     save_arrays(path, arrays | {"facts": np.array(json.dumps(facts))})
 
 
-def _resume(path, model, optimizer, rng, batch_size, count) -> tuple[History, dict]:
+def _resume(path, model, optimizer, rng, run) -> tuple[History, dict]:
     """Put everything back as `_save_checkpoint` found it; raise ValueError if the file is of another run."""
     arrays = load_arrays(path)
     name = Path(path).name
     if "facts" not in arrays:
         raise ValueError(f"{name} is no checkpoint of fit (weights alone are read by model.load): choose another name")
     facts = json.loads(str(arrays["facts"]))
-    run = [type(optimizer).__name__, optimizer.lr, batch_size, count]
-    if run != facts["run"]:
-        raise ValueError(
-            f"{name} belongs to another run: [optimizer, learning rate, batch size, samples] were {facts['run']}"
-            f" and are now {run}. Delete the file to begin anew"
-        )
+    generators = _generators(model, rng)
+    run, before = run | {"generators": len(generators)}, facts["run"] | {"generators": len(facts["generators"])}
+    if changed := [key for key in run | before if run.get(key) != before.get(key)]:
+        changes = ", ".join(f"{key} was {before.get(key)} and is now {run.get(key)}" for key in changed)
+        raise ValueError(f"{name} belongs to another run: {changes}. Delete the file to begin anew")
     weights, best, optimizer_state = {}, {}, {}
     for key, value in arrays.items():
         match key.split("/"):
@@ -210,6 +230,6 @@ def _resume(path, model, optimizer, rng, batch_size, count) -> tuple[History, di
                 optimizer_state.setdefault(param_name, {})[state_name] = to_device(value)
     model.set_weights(weights, source=name)
     optimizer.steps, optimizer.state = facts["steps"], optimizer_state
-    for generator, state in zip(_generators(model, rng), facts["generators"], strict=True):
+    for generator, state in zip(generators, facts["generators"], strict=True):
         generator.bit_generator.state = state
     return History(**facts["history"]), best

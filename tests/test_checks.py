@@ -1,5 +1,7 @@
 """Each classic mistake, planted in a student's function: the check must report it, and in words that say what it is."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,7 @@ def with_loss(change):
 
 
 leaking_state = {}
+counter = itertools.count(1)
 
 
 def adam_with_shared_state(param, grad, m, v, t, lr, beta1, beta2, eps):
@@ -238,7 +241,10 @@ BUGS = {
     "eps inside the root": (checks.adam, adam_variant(inside=True), None, "eps is inside the root"),
     "t one too far": (checks.adam, adam_variant(late=1), None, "t is counted one too far"),
     "corrected m returned": (checks.adam, corrected_returned, None, "return the uncorrected one"),
-    "shared state": (checks.adam, adam_with_shared_state, None, "t = 1: [mv] is wrong"),
+    "shared state": (checks.adam, adam_with_shared_state, None, "adam gives another result when called again"),
+    "a tuple of one": (checks.relu, lambda x: (relu_forward(x), x), relu_backward, "must return one array"),
+    "clipped": (checks.relu, lambda x: x.clip(0, 6), relu_backward, "forward: y is wrong"),
+    "own step counter": (checks.adam, lambda *a: adam_step(*a[:4], next(counter), *a[5:]), None, "when called again"),
     "grad in place": (checks.adam, changes_grad, None, "adam changes its argument grad in place"),
 }
 

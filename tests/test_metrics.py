@@ -43,5 +43,8 @@ def test_bad_input():
         accuracy(good, np.zeros(3, int))
     with pytest.raises(ValueError, match=r"must lie in 0\.\.1, got values from 0 to 2"):
         confusion_matrix(good, np.array([0, 2]), 2)
+    with pytest.raises(ValueError, match=r"expected a confusion matrix \(K, K\), got \(2, 3\)"):
+        precision_recall(np.ones((2, 3)))
+    assert confusion_matrix([0, 1], np.array([1, 1], np.uint64), 2).tolist() == [[0, 1], [0, 1]]
     with pytest.raises(ValueError, match="expected two arrays"):
         confusion_matrix(np.zeros(0, int), np.zeros(0, int), 2)

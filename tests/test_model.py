@@ -17,6 +17,11 @@ def test_names_are_positions_and_parameters(rng):
     assert list(mlp(rng).named_gradients()) == []
     with pytest.raises(ValueError, match="at least one layer"):
         Sequential([])
+    with pytest.raises(ValueError, match=r"expects layers, such as ReLU\(\), got <class"):
+        Sequential([Linear(2, 2, rng=rng), ReLU])
+    shared = ReLU()
+    with pytest.raises(ValueError, match="a layer of its own"):
+        Sequential([Linear(2, 2, rng=rng), shared, Linear(2, 2, rng=rng), shared])
 
 
 def test_predict_goes_batch_by_batch_and_keeps_the_order(rng):
@@ -50,6 +55,9 @@ def test_a_file_of_another_model_is_refused_whole(rng, tmp_path):
         model.load(tmp_path / "seven.npz")
     with pytest.raises(ValueError, match=r"1\.W is missing.*0\.W is not in the model"):
         model.load(tmp_path / "one.npz")
+    words = {name: np.full(param.shape, "weight") for name, param in model.named_parameters()}
+    with pytest.raises(ValueError, match=r"1\.W holds <U6, not floats"):
+        model.set_weights(words)
     with pytest.raises(FileNotFoundError):
         model.load(tmp_path / "nowhere.npz")
     assert all(np.array_equal(param, before[name]) for name, param in model.named_parameters())

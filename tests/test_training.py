@@ -141,8 +141,14 @@ def test_a_run_that_stops_and_resumes_ends_with_the_same_weights(optimizer, tmp_
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "run.npz"
     model, _, _, _ = run(epochs=1, checkpoint=path)
-    with pytest.raises(ValueError, match=r"belongs to another run: .* 16, 103\] and are now .* 8, 103\]"):
+    with pytest.raises(ValueError, match=r"belongs to another run: batch_size was 16 and is now 8\. Delete"):
         run(epochs=2, batch_size=8, checkpoint=path)
+    with pytest.raises(ValueError, match=r"momentum was None and is now 0\.5"):
+        run(epochs=2, optimizer=lambda model, lr: SGD(model, lr, momentum=0.5), checkpoint=path)
+    with pytest.raises(ValueError, match="checksum of the data was"):
+        run(epochs=2, seed=1, checkpoint=path)
+    with pytest.raises(FileNotFoundError, match="the folder of checkpoint=.* does not exist"):
+        run(epochs=2, checkpoint=tmp_path / "nowhere" / "run.npz")
     model.save(path)
     with pytest.raises(ValueError, match="is no checkpoint of fit"):
         run(epochs=2, checkpoint=path)
@@ -256,5 +262,10 @@ def test_bad_input():
         attempt(train=(images.astype(int), labels))
     with pytest.raises(ValueError, match="batch_size=0"):
         attempt(batch_size=0)
+    with pytest.raises(ValueError, match=r"an integer of at least 1, got epochs=2\.0"):
+        attempt(epochs=2.0)
+    with pytest.raises(ValueError, match="the optimizer belongs to another model"):
+        attempt(optimizer=SGD(network(rng), 0.1))
+    attempt(train=(images.astype(np.float16), list(labels)))  # neither is wrong: halves sum beyond their range, a list
     with pytest.raises(ValueError, match=r"Linear expects \(N, 9\), got \(1, 16\)"):
         attempt(train=(np.zeros((20, 4, 4, 1), np.uint8), labels))
