@@ -395,7 +395,7 @@ def _call(name: str, function: Callable, inputs: dict, outputs: Sequence[str], m
 
 
 def _called_again(name: str, function: Callable, inputs: dict, results: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Return the results if the function gives the same ones again; raise CheckFailed if it remembers the first call."""
+    """Return the results if the function gives the same ones again; raise CheckFailed if it remembers the first."""
     with np.errstate(all="ignore"):
         again = function(*_copies(inputs).values())
     for first, second in zip(results, again if len(results) > 1 else [again], strict=True):

@@ -147,7 +147,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         run(epochs=2, optimizer=lambda model, lr: SGD(model, lr, momentum=0.5), checkpoint=path)
     with pytest.raises(ValueError, match="checksum of the data was"):
         run(epochs=2, seed=1, checkpoint=path)
-    with pytest.raises(FileNotFoundError, match="the folder of checkpoint=.* does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the folder of checkpoint=.* does not exist"):
         run(epochs=2, checkpoint=tmp_path / "nowhere" / "run.npz")
     model.save(path)
     with pytest.raises(ValueError, match="is no checkpoint of fit"):
