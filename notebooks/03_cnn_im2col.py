@@ -878,6 +878,6 @@ print("that is what happens without col2im")
 # %% [markdown]
 # ## What moved into nnlib
 #
-# `im2col`, `col2im`, `Conv2d`, `MaxPool2d` (and `AvgPool2d`); the tests hold them against your loops and PyTorch. A convolution shares its
-# weights over *space*. In **04 · Back-propagation through time**, a network shares them over *time*, and reads a
-# picture like a book: row by row.
+# `im2col`, `col2im`, `Conv2d`, `MaxPool2d` (and `AvgPool2d`); the tests hold them against your loops and PyTorch. A
+# convolution shares its weights over *space*. In **04 · Back-propagation through time**, a network shares them over
+# *time*, and reads a picture like a book: row by row.
