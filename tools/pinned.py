@@ -77,13 +77,13 @@ def judge(found: dict | None, numpy_version: str) -> str | None:
 
 
 def other_arithmetic() -> dict[str, str]:
-    """Return settings far from the pinned ones, which every claim must survive too: other kernels, two threads."""
+    """Return settings far from the pinned ones, which every claim must survive too: the kernels of other processors."""
     if platform.machine() not in ("x86_64", "AMD64"):
-        return {"OPENBLAS_NUM_THREADS": "2"}
+        return {"OPENBLAS_NUM_THREADS": "1"}
     features = (probe({}) or {"features": []})["features"]
     return {
         "OPENBLAS_CORETYPE": "SkylakeX" if "X86_V4" in features else "Sandybridge",
-        "OPENBLAS_NUM_THREADS": "2",
+        "OPENBLAS_NUM_THREADS": "1",
         "NPY_DISABLE_CPU_FEATURES": "X86_V4 X86_V3",
     }
 
