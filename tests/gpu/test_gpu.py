@@ -21,7 +21,8 @@ def test_a_short_training_agrees_with_the_processor(gpu, monkeypatch):
     def train():
         rng = np.random.default_rng(1)
         images, labels = rng.integers(0, 256, (64, 6, 6, 2), dtype=np.uint8), rng.integers(0, 3, 64)
-        layers = [nnlib.Flatten(), nnlib.Linear(72, 16, rng=rng), nnlib.Tanh(), nnlib.Dropout(0.2, rng=rng)]
+        layers = [nnlib.Conv2d(2, 4, 3, padding=1, rng=rng), nnlib.MaxPool2d(2, stride=1), nnlib.AvgPool2d(3, 2, 1)]
+        layers += [nnlib.Flatten(), nnlib.Linear(36, 16, rng=rng), nnlib.Tanh(), nnlib.Dropout(0.2, rng=rng)]
         layers += [nnlib.Linear(16, 8, rng=rng), nnlib.ReLU(), nnlib.Linear(8, 3, rng=rng)]
         model = nnlib.Sequential(layers)
         optimizer = nnlib.Adam(model)
