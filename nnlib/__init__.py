@@ -17,9 +17,12 @@ from .losses import cross_entropy
 from .metrics import accuracy, confusion_matrix, precision_recall
 from .model import Sequential
 from .optim import SGD, Adam, clip_grad_norm, warmup_cosine
+from .recurrent import GRU, RNN
 from .training import History, evaluate, fit
 
 __all__ = [
+    "GRU",
+    "RNN",
     "SGD",
     "Adam",
     "AvgPool2d",

@@ -12,12 +12,12 @@ from .backend import get_array_module
 def random_shift(images, rng: np.random.Generator, pixels: int = 2):
     """Move each image by up to `pixels` in both directions; what comes in from outside is 0.
 
-    images: (N, H, W, C), any dtype. Returns a new array of the same shape and dtype.
+    images: (N, H, W, C), or (N, H, W) as a recurrent network reads them; any dtype. Returns a new array like it.
     """
-    if images.ndim != 4 or pixels < 0:
+    if images.ndim not in (3, 4) or pixels < 0:
         raise ValueError(f"expected images (N, H, W, C) and pixels of at least 0, got {images.shape} and {pixels}")
-    xp, (n, h, w, _) = get_array_module(images), images.shape
-    padded = xp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+    xp, (n, h, w, *channels) = get_array_module(images), images.shape
+    padded = xp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), *[(0, 0)] * len(channels)))
     top, left = rng.integers(0, 2 * pixels + 1, (2, n))
     rows, columns = top[:, None] + np.arange(h), left[:, None] + np.arange(w)  # (N, H) and (N, W): which to cut out
     return padded[xp.arange(n)[:, None, None], xp.asarray(rows)[:, :, None], xp.asarray(columns)[:, None, :]]

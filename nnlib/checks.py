@@ -365,6 +365,135 @@ def max_pool2d(forward: Callable, backward: Callable) -> None:
         _compare("backward", "dx", dx, _unpool(dout, x, size, stride, _first_maximum), inputs, hints)
 
 
+def rnn(forward: Callable, backward: Callable) -> None:
+    """Check a recurrence h_t = tanh(x_t Wx + h_(t-1) Wh + b) over whole sequences.
+
+    forward(x, h0, Wx, Wh, b) -> h; backward(dh, x, h0, h, Wx, Wh) -> (dx, dh0, dWx, dWh, db).
+    x: (N, T, D), h0: (N, H), the state before the first step; Wx: (D, H), Wh: (H, H), b: (H,). h: (N, T, H), the states
+    after every step; dh: (N, T, H), what the loss sends to each of them, without what comes back through time.
+    """
+    rng = np.random.default_rng(0)
+    for n, t, d, hidden in ((1, 1, 2, 3), (3, 1, 3, 3), (2, 2, 3, 4), (3, 4, 4, 4), (1, 6, 1, 2), (4, 4, 2, 1)):
+        x, h0 = rng.normal(size=(n, t, d)), rng.normal(size=(n, hidden))
+        Wx, Wh, b = (rng.normal(size=shape) / np.sqrt(shape[0]) for shape in ((d, hidden), (hidden, hidden), (hidden,)))
+        inputs = {"x": x, "h0": h0, "Wx": Wx, "Wh": Wh, "b": b}
+        right = _states(x, h0, Wx, Wh, b)
+        linear = _states(x, h0, Wx, Wh, b, squash=lambda z: z)
+        hints = [
+            (_states(x, h0, Wx, Wh, 0 * b), "the bias b is missing"),
+            (_states(x, 0 * h0, Wx, Wh, b), "it starts from zeros: it must start from h0"),
+            (_states(x, h0, Wx, Wh.T, b), "Wh is transposed: it is h_(t-1) Wh"),
+            (_states(x, h0, Wx, 0 * Wh, b), "the state before is not used: h_(t-1) Wh is missing"),
+            (np.concatenate([_states(x[:, [i]], h0, Wx, Wh, b) for i in range(t)], 1), "every step starts from h0"),
+            (linear, "tanh is missing"),
+            (np.tanh(linear), "tanh is applied to what is returned only: the next step must start from it too"),
+            (_states(x, h0, Wx, Wh, b, squash=lambda z: np.maximum(z, 0)), "it is ReLU, not tanh"),
+            (_states(x[:, ::-1], h0, Wx, Wh, b), "the sequence is read backwards"),
+            (_states(x[:, ::-1], h0, Wx, Wh, b)[:, ::-1], "the sequence is read backwards"),
+            (np.repeat(right[:, -1:], t, 1), "every step holds the last state: keep a copy of each"),
+        ]
+        if d == hidden:
+            hints.append((_states(x, h0, Wx.T, Wh, b), "Wx is transposed: it is x_t Wx"))
+        h = _call("forward", forward, inputs, ("h",))
+        for shape, words in (
+            ((n, hidden), "it is one state: return the states of all steps"),
+            ((n, t + 1, hidden), "there is one state too many: leave h0 out"),
+            ((t, n, hidden), "samples come first, then steps"),
+        ):
+            if h.shape == shape != right.shape:
+                raise CheckFailed(f"forward: h has shape {h.shape}, expected {right.shape}: {words}. {SEE}", inputs)
+        if n == t:
+            hints.append((right.swapaxes(0, 1), "samples come first, then steps"))
+        _compare("forward", "h", h, right, inputs, hints)
+
+        dh = rng.normal(size=right.shape)
+        inputs = {"dh": dh, "x": x, "h0": h0, "h": right, "Wx": Wx, "Wh": Wh}
+        outputs = ("dx", "dh0", "dWx", "dWh", "db")
+        got = dict(zip(outputs, _call("backward", backward, inputs, outputs), strict=True))
+        expected, hints = _bptt(*inputs.values()), {name: [] for name in outputs}
+        for mistake, words in _BPTT_MISTAKES.items():
+            wrong = _bptt(*inputs.values(), mistake)
+            for name in outputs:
+                hints[name].append((wrong[name], words))
+        before = np.concatenate([h0[:, None], right[:, :-1]], 1)
+        dz = expected["dz"]
+        for name, source in (("dWx", x), ("dWh", before), ("db", np.ones((n, t, 1)))):
+            parts = np.einsum("nti,ntj->tij", source, dz).reshape(t, *expected[name].shape)
+            hints[name] += [
+                (parts[0], "only the first step counts: the steps share it, so add up over all of them (+=)"),
+                (parts[-1], "only the last step counts: the steps share it, so add up over all of them (+=)"),
+                (parts.mean(0), "it is the mean over the steps: they share it, so their gradients add up"),
+                (parts.sum(0) / n, OVER_N),
+            ]
+        dWh = np.einsum("nti,ntj->ij", right, dz)
+        hints["dWh"] += [
+            (expected["dWh"].T, "it is transposed: h_(t-1)^T dz_t"),
+            (dWh, "it pairs dz_t with h_t: the state that went in is h_(t-1)"),
+            (np.einsum("nti,ntj->ij", right[:, :-1], dz[:, 1:]), "the first step is missing: there h_(t-1) is h0"),
+        ]
+        hints["dx"].append((expected["dx"][:, ::-1], "its steps are in reverse order"))
+        hints["dh0"] += [
+            (0 * h0, "it is zero: h0 too has a gradient, what the first step sends further back"),
+            (dz[:, 0], "go one product further, through Wh: the first step's dz Wh^T"),
+            (dz[:, 0] @ Wh, "Wh must be transposed: dz Wh^T"),
+            (dz[:, 0] @ Wh.T + dh[:, 0], "dh[:, 0] is the gradient of the state after the first step, not of h0"),
+            (dz[:, -1] @ Wh.T, "it is what the last step sends back: go on to the first"),
+        ]
+        if d == hidden:
+            hints["dx"].append((dz @ Wx, "Wx must be transposed: dz Wx^T"))
+            hints["dWx"].append((expected["dWx"].T, "it is transposed: x_t^T dz_t"))
+        for name in ("dx", "dWx", "dWh", "db", "dh0"):
+            _compare("backward", name, got[name], expected[name], inputs, hints[name])
+
+
+_BPTT_MISTAKES = {
+    "no carry": "the carry is missing: each state gets a gradient from the future too, dz_(t+1) Wh^T",
+    "only carry": "dh is used at the last step alone: at each step it is added to the carry",
+    "no tanh'": "the derivative of tanh is missing: multiply by 1 - h_t^2",
+    "carry without tanh'": "the carry skips the derivative of tanh: it is dz Wh^T, with dz after the derivative",
+    "tanh' of h": "h is tanh(z) already: the derivative is 1 - h_t^2, not 1 - tanh(h_t)^2",
+    "tanh' not squared": "the derivative of tanh is 1 - h_t^2: the square is missing",
+    "tanh' of the state before": "the derivative of tanh is taken at h_(t-1): it is 1 - h_t^2",
+    "Wh not transposed": "Wh must be transposed on the way back: the carry is dz Wh^T",
+    "last step dropped": "the last step is left out: begin at t = T - 1",
+    "first step dropped": "the first step is left out: go on down to t = 0",
+    "carry piles up": "the carry of later steps is added again: assign it (=), each step's dz contains it already",
+}
+
+
+def _bptt(dh, x, h0, h, Wx, Wh, mistake=None) -> dict[str, np.ndarray]:
+    """Back-propagate through time, without a mistake or with a known one. Returns the gradients, and dz (N, T, H)."""
+    T, before, dz = x.shape[1], np.concatenate([h0[:, None], h[:, :-1]], 1), np.zeros_like(h)
+    slope = {
+        "no tanh'": np.ones_like(h),
+        "tanh' of h": 1 - np.tanh(h) ** 2,
+        "tanh' not squared": 1 - h,
+        "tanh' of the state before": 1 - before**2,
+    }.get(mistake, 1 - h**2)
+    steps = range(mistake == "first step dropped", T - (mistake == "last step dropped"))
+    carry = np.zeros_like(h0)
+    for t in reversed(steps):
+        dstate = carry if mistake == "only carry" and t < T - 1 else dh[:, t] + carry
+        dz[:, t] = dstate * slope[:, t]
+        back = (dstate if mistake == "carry without tanh'" else dz[:, t]) @ (
+            Wh if mistake == "Wh not transposed" else Wh.T
+        )
+        if mistake == "carry piles up":
+            carry = carry + back
+        elif mistake != "no carry" or t == 0:
+            carry = back
+    dWx, dWh = np.einsum("nti,ntj->ij", x, dz), np.einsum("nti,ntj->ij", before, dz)
+    return {"dx": dz @ Wx.T, "dh0": carry, "dWx": dWx, "dWh": dWh, "db": dz.sum(axis=(0, 1)), "dz": dz}
+
+
+def _states(x, h0, Wx, Wh, b, squash=np.tanh):
+    """Return the states (N, T, H) of a recurrence; tests hold it against the loops and against PyTorch."""
+    states = [h0]
+    for t in range(x.shape[1]):
+        states.append(squash(x[:, t] @ Wx + states[-1] @ Wh + b))
+    return np.stack(states[1:], axis=1)
+
+
 def _call(name: str, function: Callable, inputs: dict, outputs: Sequence[str], may_change: Sequence[str] = ()):
     """Call a student's function on copies of the inputs, return its result(s) as arrays, explain whatever is amiss."""
     arguments = ", ".join(inputs)

@@ -4,6 +4,7 @@ Their one idea: every output is one sum, and every multiplication in it sends tw
 the weight, and to the weight through the pixel. Notebook 02 writes them; tests hold the fast layers against them.
 
 Pictures are (N, H, W, C), kernels (kh, kw, C_in, C_out); a size, stride or padding is an int or a pair (height, width).
+Sequences are (N, T, D), the weights of a recurrence Wx (D, H), Wh (H, H) and b (H,).
 """
 
 import numpy as np
@@ -112,6 +113,46 @@ def col2im(rows, x_shape, kernel_size, stride=1, padding=0):
             for column in range(Wo):
                 x[n, row * sh : row * sh + kh, column * sw : column * sw + kw, :] += next(patches)
     return _unpad(x, x_shape, padding)
+
+
+def rnn(x, h0, Wx, Wh, b):
+    """Read the sequences x (N, T, D) from the states h0 (N, H). Returns every state h (N, T, H)."""
+    (N, T, D), H = x.shape, len(b)
+    h = np.zeros((N, T, H), x.dtype)
+    for n in range(N):
+        state = h0[n]
+        for t in range(T):
+            for j in range(H):
+                total = b[j]
+                for i in range(D):
+                    total += x[n, t, i] * Wx[i, j]
+                for k in range(H):
+                    total += state[k] * Wh[k, j]
+                h[n, t, j] = np.tanh(total)
+            state = h[n, t]
+    return h
+
+
+def rnn_backward(dh, x, h0, h, Wx, Wh):
+    """Run the same loops backward through time. dh: (N, T, H). Returns (dx, dh0, dWx, dWh, db)."""
+    (N, T, D), H = x.shape, len(Wh)
+    dx, dh0, dWx, dWh, db = (np.zeros_like(array) for array in (x, h0, Wx, Wh, Wh[0]))
+    for n in range(N):
+        carry = np.zeros(H, dh.dtype)
+        for t in reversed(range(T)):
+            before = h[n, t - 1] if t > 0 else h0[n]
+            dstate, carry = dh[n, t] + carry, np.zeros(H, dh.dtype)
+            for j in range(H):
+                dz = dstate[j] * (1 - h[n, t, j] ** 2)
+                db[j] += dz
+                for i in range(D):
+                    dx[n, t, i] += dz * Wx[i, j]
+                    dWx[i, j] += dz * x[n, t, i]
+                for k in range(H):
+                    carry[k] += dz * Wh[k, j]
+                    dWh[k, j] += dz * before[k]
+        dh0[n] = carry
+    return dx, dh0, dWx, dWh, db
 
 
 def _pair(size):
