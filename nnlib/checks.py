@@ -373,7 +373,7 @@ def rnn(forward: Callable, backward: Callable) -> None:
     after every step; dh: (N, T, H), what the loss sends to each of them, without what comes back through time.
     """
     rng = np.random.default_rng(0)
-    for n, t, d, hidden in ((1, 1, 2, 3), (3, 1, 3, 3), (2, 2, 3, 4), (3, 4, 4, 4), (1, 6, 1, 2), (4, 4, 2, 1)):
+    for n, t, d, hidden in ((2, 3, 3, 4), (3, 4, 4, 4), (1, 6, 1, 2), (4, 4, 2, 1), (1, 1, 2, 3), (3, 1, 3, 3)):
         x, h0 = rng.normal(size=(n, t, d)), rng.normal(size=(n, hidden))
         Wx, Wh, b = (rng.normal(size=shape) / np.sqrt(shape[0]) for shape in ((d, hidden), (hidden, hidden), (hidden,)))
         inputs = {"x": x, "h0": h0, "Wx": Wx, "Wh": Wh, "b": b}
@@ -411,10 +411,6 @@ def rnn(forward: Callable, backward: Callable) -> None:
         outputs = ("dx", "dh0", "dWx", "dWh", "db")
         got = dict(zip(outputs, _call("backward", backward, inputs, outputs), strict=True))
         expected, hints = _bptt(*inputs.values()), {name: [] for name in outputs}
-        for mistake, words in _BPTT_MISTAKES.items():
-            wrong = _bptt(*inputs.values(), mistake)
-            for name in outputs:
-                hints[name].append((wrong[name], words))
         before = np.concatenate([h0[:, None], right[:, :-1]], 1)
         dz = expected["dz"]
         for name, source in (("dWx", x), ("dWh", before), ("db", np.ones((n, t, 1)))):
@@ -442,7 +438,11 @@ def rnn(forward: Callable, backward: Callable) -> None:
         if d == hidden:
             hints["dx"].append((dz @ Wx, "Wx must be transposed: dz Wx^T"))
             hints["dWx"].append((expected["dWx"].T, "it is transposed: x_t^T dz_t"))
-        for name in ("dx", "dWx", "dWh", "db", "dh0"):
+        for mistake, words in _BPTT_MISTAKES.items():
+            wrong = _bptt(*inputs.values(), mistake)
+            for name in outputs:
+                hints[name].append((wrong[name], words))
+        for name in ("dx", "dWx", "dWh", "db", "dh0"):  # dx first: a mistake in the loop itself shows there
             _compare("backward", name, got[name], expected[name], inputs, hints[name])
 
 

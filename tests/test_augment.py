@@ -28,6 +28,12 @@ def test_seeded(rng):
     assert np.array_equal(first, second)
 
 
+def test_pictures_without_channels(rng):
+    images = np.random.default_rng(1).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    with_channel, without = (random_shift(x, np.random.default_rng(2)) for x in (images[..., None], images))
+    assert np.array_equal(with_channel[..., 0], without)
+
+
 def test_bad_input(rng):
     with pytest.raises(ValueError, match=r"expected images \(N, H, W, C\)"):
         random_shift(np.zeros((28, 28)), rng)

@@ -66,13 +66,22 @@ def layers_for_pictures(rng):
     return layers
 
 
+def layers_for_sequences(rng):
+    """The recurrent layers, on (N, 6, 6): pictures read row by row."""
+    layers = [nnlib.RNN(6, 5, rng=rng, return_sequences=True), nnlib.GRU(5, 4, rng=rng, return_sequences=True)]
+    return [*layers, nnlib.RNN(4, 4, rng=rng), nnlib.Linear(4, 3, rng=rng)]
+
+
+@pytest.mark.parametrize("layers, shape", [(layers_for_pictures, (20, 6, 6, 2)), (layers_for_sequences, (20, 6, 6))])
 @pytest.mark.parametrize("optimizer", [nnlib.Adam, lambda model: nnlib.SGD(model, 0.1, 0.9, 1e-4)])
-def test_training_never_leaves_the_device_and_gives_the_same_weights(device, monkeypatch, optimizer, tmp_path):
+def test_training_never_leaves_the_device_and_gives_the_same_weights(
+    device, monkeypatch, optimizer, layers, shape, tmp_path
+):
     def train():
         rng = np.random.default_rng(1)
-        images = rng.integers(0, 256, (20, 6, 6, 2), dtype=np.uint8)
+        images = rng.integers(0, 256, shape, dtype=np.uint8)
         labels = rng.integers(0, 3, 20)
-        model = nnlib.Sequential(layers_for_pictures(rng))
+        model = nnlib.Sequential(layers(rng))
         history = fit(
             model,
             (images, labels),
@@ -100,6 +109,6 @@ def test_training_never_leaves_the_device_and_gives_the_same_weights(device, mon
 
 
 def test_every_layer_runs_on_the_device(device, rng):
-    tested = {type(layer) for layer in layers_for_pictures(rng)}
+    tested = {type(layer) for layer in layers_for_pictures(rng) + layers_for_sequences(rng)}
     exported = {v for v in vars(nnlib).values() if isinstance(v, type) and issubclass(v, nnlib.Layer)}
-    assert exported - {nnlib.Layer} <= tested, "add the new layer to layers_for_pictures"
+    assert exported - {nnlib.Layer} <= tested, "add the new layer to layers_for_pictures or layers_for_sequences"

@@ -17,14 +17,23 @@ def gpu(monkeypatch):
     monkeypatch.setenv("NNLIB_DEVICE", "cuda")
 
 
-def test_a_short_training_agrees_with_the_processor(gpu, monkeypatch):
+def picture_layers(rng):
+    layers = [nnlib.Conv2d(2, 4, 3, padding=1, rng=rng), nnlib.MaxPool2d(2, stride=1), nnlib.AvgPool2d(3, 2, 1)]
+    layers += [nnlib.Flatten(), nnlib.Linear(36, 16, rng=rng), nnlib.Tanh(), nnlib.Dropout(0.2, rng=rng)]
+    return [*layers, nnlib.Linear(16, 8, rng=rng), nnlib.ReLU(), nnlib.Linear(8, 3, rng=rng)]
+
+
+def sequence_layers(rng):
+    layers = [nnlib.RNN(6, 16, rng=rng, return_sequences=True), nnlib.GRU(16, 8, rng=rng)]
+    return [*layers, nnlib.Linear(8, 3, rng=rng)]
+
+
+@pytest.mark.parametrize("layers, shape", [(picture_layers, (64, 6, 6, 2)), (sequence_layers, (64, 6, 6))])
+def test_a_short_training_agrees_with_the_processor(gpu, monkeypatch, layers, shape):
     def train():
         rng = np.random.default_rng(1)
-        images, labels = rng.integers(0, 256, (64, 6, 6, 2), dtype=np.uint8), rng.integers(0, 3, 64)
-        layers = [nnlib.Conv2d(2, 4, 3, padding=1, rng=rng), nnlib.MaxPool2d(2, stride=1), nnlib.AvgPool2d(3, 2, 1)]
-        layers += [nnlib.Flatten(), nnlib.Linear(36, 16, rng=rng), nnlib.Tanh(), nnlib.Dropout(0.2, rng=rng)]
-        layers += [nnlib.Linear(16, 8, rng=rng), nnlib.ReLU(), nnlib.Linear(8, 3, rng=rng)]
-        model = nnlib.Sequential(layers)
+        images, labels = rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, 3, 64)
+        model = nnlib.Sequential(layers(rng))
         optimizer = nnlib.Adam(model)
         data = (images, labels)
         return nnlib.fit(
