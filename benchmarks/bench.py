@@ -22,14 +22,26 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 import nnlib  # noqa: E402
-from nnlib import Adam, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential, cross_entropy, to_device  # noqa: E402
+from nnlib import (  # noqa: E402
+    RNN,
+    Adam,
+    Conv2d,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    clip_grad_norm,
+    cross_entropy,
+    to_device,
+)
 
 torch = None
 if importlib.util.find_spec("torch") and sys.argv[1:] != ["memory", "nnlib"]:  # there its own memory would count too
     import torch
 
 MNIST, CIFAR = (1, (32,), (28, 28)), (3, (32, 64, 64), (32, 32))  # channels, filters of each convolution, picture size
-TARGETS = {"mnist step": 0.8, "cifar step": 1.2, "inference": 1.0, "memory": 1.0}
+TARGETS = {"mnist step": 0.8, "cifar step": 1.2, "rnn step": 0.5, "inference": 1.0, "memory": 1.0}
 
 
 # ------------------------------------------------------------------------------------------------ the two contenders
@@ -124,6 +136,58 @@ class Theirs:
         return [self.model(self.x[i : i + 512]).cpu() for i in range(0, len(self.x), 512)]
 
 
+class OurRNN:
+    """nnlib's side of the recurrent contest: 28 rows of 28 pixels, 128 tanh units, the last state classified."""
+
+    def __init__(self, batch=128, hidden=128):
+        rng = np.random.default_rng(1)
+        self.model = Sequential([RNN(28, hidden, rng=rng), Linear(hidden, 10, rng=rng)])
+        self.x = to_device(rng.random((batch, 28, 28), np.float32))
+        self.labels = to_device(rng.integers(0, 10, batch))
+        self.optimizer = Adam(self.model)
+
+    def step(self):
+        """Run one training step, the gradients clipped to norm 1; return the loss."""
+        loss, dlogits = cross_entropy(self.model.forward(self.x, training=True), self.labels, validate=False)
+        self.model.backward(dlogits)
+        clip_grad_norm(self.model, 1.0)
+        self.optimizer.step()
+        return float(loss)
+
+
+class TheirRNN:
+    """PyTorch's side, given ours: the same weights, sequences and labels."""
+
+    def __init__(self, ours: OurRNN):
+        device = "cuda" if os.environ.get("NNLIB_DEVICE") == "cuda" else "cpu"
+        weights = {name: nnlib.to_numpy(param).T.copy() for name, param in ours.model.named_parameters()}
+        hidden = len(weights["0.Wh"])
+        self.recurrent = torch.nn.RNN(28, hidden, batch_first=True)
+        self.linear = torch.nn.Linear(hidden, 10)
+        with torch.no_grad():
+            self.recurrent.weight_ih_l0.copy_(torch.from_numpy(weights["0.Wx"]))
+            self.recurrent.weight_hh_l0.copy_(torch.from_numpy(weights["0.Wh"]))
+            self.linear.weight.copy_(torch.from_numpy(weights["1.W"]))
+            for bias in (self.recurrent.bias_ih_l0, self.recurrent.bias_hh_l0, self.linear.bias):
+                bias.zero_()
+        self.recurrent.to(device)
+        self.linear.to(device)
+        self.params = [*self.recurrent.parameters(), *self.linear.parameters()]
+        self.x = torch.from_numpy(nnlib.to_numpy(ours.x)).to(device)
+        self.labels = torch.from_numpy(nnlib.to_numpy(ours.labels)).to(device)
+        self.optimizer = torch.optim.Adam(self.params)
+
+    def step(self):
+        """Run one training step, the gradients clipped to norm 1; return the loss."""
+        self.optimizer.zero_grad()
+        logits = self.linear(self.recurrent(self.x)[0][:, -1])
+        loss = torch.nn.functional.cross_entropy(logits, self.labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.params, 1.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+
 # ------------------------------------------------------------------------------------------------------------- clocks
 
 
@@ -146,12 +210,22 @@ def take_turns(contenders, rounds, burst) -> list[float]:
 
 def contest(network, batch, action="step", rounds=8, burst=6, pool_first=False) -> list[float]:
     """Return the seconds of ours and, where PyTorch is there, of theirs; both must begin with the same loss."""
-    sides = [Ours(network, batch, pool_first)]
-    if torch:
-        sides.append(Theirs(network, sides[0]))
-        losses = [side.step() for side in sides]
-        if not np.isclose(*losses, rtol=1e-3):
-            raise RuntimeError(f"these are not the same networks: their first losses are {losses}")
+    ours = Ours(network, batch, pool_first)
+    sides = [ours, Theirs(network, ours)] if torch else [ours]
+    return race(sides, action, rounds, burst)
+
+
+def recurrent_contest(rounds=8, burst=8) -> list[float]:
+    """Return the seconds of a recurrent network's training step: ours and, where PyTorch is there, theirs."""
+    ours = OurRNN()
+    return race([ours, TheirRNN(ours)] if torch else [ours], "step", rounds, burst)
+
+
+def race(sides, action, rounds, burst) -> list[float]:
+    """Let the sides take turns, once it is clear that they begin with the same loss."""
+    losses = [side.step() for side in sides]
+    if not np.allclose(losses, losses[0], rtol=1e-3):
+        raise RuntimeError(f"these are not the same networks: their first losses are {losses}")
     return take_turns([getattr(side, action) for side in sides], rounds, burst)
 
 
@@ -249,6 +323,16 @@ def speed_table() -> None:
         rate = gigaflops(network, batch, action == "step") / ours
         cells = against(1000 * ours, [1000 * t for t in theirs])
         row(name, *cells, f"≤ {TARGETS[target]}", f"{rate:.0f}", f"{rate / best:.0%}")
+    ours, *theirs = recurrent_contest()
+    rate = 2e-9 * 128 * (28 * (2 * 28 * 128 + 3 * 128 * 128) + 3 * 1280) / ours  # nobody asks for the input's gradient
+    cells = against(1000 * ours, [1000 * t for t in theirs])
+    row(
+        "RNN, 28 steps, 128 units, training step, batch 128",
+        *cells,
+        f"≤ {TARGETS['rnn step']}",
+        f"{rate:.0f}",
+        f"{rate / best:.0%}",
+    )
 
 
 def inference(network, rounds, burst) -> list[float]:

@@ -68,7 +68,7 @@ def unwrap(x):
         return x.hidden
     if isinstance(x, np.ndarray) and x.ndim > 0:
         raise TypeError("a NumPy array met a device array: move it with to_device(x)")
-    return [unwrap(item) for item in x] if isinstance(x, list | tuple) else x
+    return type(x)(unwrap(item) for item in x) if isinstance(x, list | tuple) else x
 
 
 def unwrap_index(index):
@@ -77,7 +77,7 @@ def unwrap_index(index):
 
 def device_function(function):
     def call(*args, **kwargs):
-        args = [tuple(unwrap(x)) if isinstance(x, tuple) else unwrap(x) for x in args]
+        args = [unwrap(x) for x in args]
         return wrap(function(*args, **{key: unwrap(value) for key, value in kwargs.items()}))
 
     return call
