@@ -295,7 +295,3 @@ def table(rows: list[dict]) -> str:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
-
-
-def pinned_environment() -> str:
-    return ""
