@@ -32,6 +32,7 @@ from tools import notebooks, pinned
 
 COURSE = "Neural networks from scratch"
 HERE = Path(__file__).parent
+PANDOC = Path(pypandoc.__file__).parent / "files" / "pandoc"  # the one in the package, whatever else is installed
 MARKDOWN = "gfm-tex_math_gfm-emoji+tex_math_dollars"  # as JupyterLab reads it, and footnotes
 MARK = "CELL-{}-BEGINS-HERE"
 PICTURES = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/svg+xml": "svg"}
@@ -328,7 +329,7 @@ def pandoc(text: str, source: str, target: str, *options: str) -> tuple[str, lis
     """Convert a text; return it with pandoc's log."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        command = [pypandoc.get_pandoc_path(), "-f", source, "-t", target, "--wrap=none", "--quiet", f"--log={log}"]
+        command = [PANDOC, "-f", source, "-t", target, "--wrap=none", "--quiet", f"--log={log}"]
         done = subprocess.run([*command, *options], input=text.encode(), capture_output=True)
         if done.returncode:
             raise ReportFailed(f"pandoc could not write {target}: {done.stderr.decode().strip()}")
