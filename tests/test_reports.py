@@ -184,8 +184,8 @@ def ink(folder, name):
         ("", ""),
         (
             "par(hanging-indent: (calc.min(indent, 40) + 4) * column * 1em, body)",
-            "box(width: auto, body)",
-        ),  # not broken
+            "block(width: 900pt, body)",
+        ),
         ("show table: fitted; ", ""),
         ("show math.equation.where(block: true): fitted", ""),
         ("calc.min(0.74, size.width / natural.width, ", "calc.min(0.74, "),
