@@ -12,14 +12,14 @@ export NNLIB_DATA := $(DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch lab run test claims build bench data clean
+.PHONY: help setup setup-torch lab run reports test claims build bench data clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
 	@echo "make COMMAND, where COMMAND is one of:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/.has-course .venv/.has-test  ## install everything for students and instructors into .venv
+setup: .venv/.has-course .venv/.has-test .venv/.has-reports  ## install everything for students and instructors into .venv
 
 setup-torch: .venv/.has-torch  ## add PyTorch, the oracle of the tests (without it they are skipped)
 
@@ -29,7 +29,10 @@ lab: .venv/.has-course  ## open the notebooks in JupyterLab
 run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick)
 	@$(PY) -m tools.run $(NOTEBOOK)
 
-test: .venv/.has-course .venv/.has-test  ## style, unit tests, then every stored digit of the notebooks
+reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook (or NOTEBOOK=01_mlp, path/to/my.ipynb, results)
+	@$(PY) -m tools.reports $(if $(NOTEBOOK),"$(NOTEBOOK)")
+
+test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests, then every stored digit of the notebooks
 	@$(PY) -m tools.test
 
 claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arithmetic and with another seed? (SEED=1)
@@ -44,8 +47,8 @@ bench: .venv/.has-course .venv/.has-torch  ## nnlib beside PyTorch, in one run: 
 data: .venv/.has-nnlib  ## fetch the real data sets into data/
 	@$(PY) -W ignore::RuntimeWarning:runpy -m nnlib.datasets
 
-clean:  ## remove results, caches and .venv; the data stays
-	rm -rf .venv results .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+clean:  ## remove results, reports, caches and .venv; the data stays
+	rm -rf .venv results reports .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find nnlib tools tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
 

@@ -34,7 +34,9 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_it_allows():
 
 
 def test_every_installed_dependency_of_a_dependency_is_pinned_too():
-    todo = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["course"] + EXTRAS["test"]]
+    todo = [
+        Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["course"] + EXTRAS["test"] + EXTRAS["reports"]
+    ]
     seen, wrong = set(), []
     while todo:
         requirement = todo.pop()
@@ -92,7 +94,7 @@ def test_the_commands_of_the_makefile_are_listed_and_exist():
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here (Windows)")
 def test_make_alone_says_what_there_is():
     said = subprocess.run(["make", "-C", str(ROOT)], capture_output=True, text=True, check=True).stdout
-    for command in ("setup", "lab", "run", "test", "claims", "build", "data", "clean"):
+    for command in ("setup", "lab", "run", "reports", "test", "claims", "build", "data", "clean"):
         assert re.search(rf"^  {command} +\w", said, re.MULTILINE)
 
 

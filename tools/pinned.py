@@ -16,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,13 @@ def judge(found: dict | None, numpy_version: str) -> str | None:
     if found["threads"] != int(PINNED["OPENBLAS_NUM_THREADS"]):
         return f"the stored digits are those of one OpenBLAS thread, and {found['threads']} are at work here"
     return None
+
+
+def words(why_not: str | None) -> str:
+    """Say in which arithmetic the outputs of a notebook were computed; why_not: why it was not the pinned one."""
+    if why_not:
+        return f"NumPy {metadata.version('numpy')}, not in the pinned arithmetic: {why_not}"
+    return f"NumPy {_pinned_numpy()} in the pinned arithmetic (kernels: {PINNED['OPENBLAS_CORETYPE']}, one BLAS thread)"
 
 
 def other_arithmetic() -> dict[str, str]:

@@ -26,6 +26,8 @@ def main() -> int:
                 failures.append(str(failure))
                 result = "FAILED"
             seconds = progress.close()
+            used = {name: data[name] for name in notebooks.datasets_used(notebook)}
+            notebook.metadata["nnlib"] = {"datasets": used, "environment": pinned.words(why)}
             notebooks.write(notebook, options.results / f"{source.stem}.ipynb")
             print(f"{source.stem} {result} after {seconds:.1f} s", flush=True)
             cells = [cell for cell, _ in notebooks.code_cells(notebook)]

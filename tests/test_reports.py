@@ -1,0 +1,460 @@
+"""The reports: nothing is clipped, nothing is lost, every fault names its cell; and each check is shown to bite."""
+
+import base64
+import html.parser
+import importlib
+import io
+import re
+import shutil
+import sys
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from tools import notebooks
+
+needed = "the reports are not tested: it takes pandoc, typst and pypdf, which make setup installs"
+pypdf = pytest.importorskip("pypdf", reason=needed)
+typst = pytest.importorskip("typst", reason=needed)
+pytest.importorskip("pypandoc", reason=needed)
+reports = importlib.import_module("tools.reports")
+
+LONG = "x" * 300
+ALT = "A curve that falls, then flattens."
+TRACEBACK = [
+    "\x1b[31m---------------------------------------------------------------------------\x1b[39m",
+    "\x1b[31mZeroDivisionError\x1b[39m                         Traceback (most recent call last)",
+    "\x1b[36mCell\x1b[39m \x1b[32mIn[3]\x1b[39m\n\x1b[32m----> 1\x1b[39m \x1b[38;5;28;01mreturn\x1b[39;00m 1/0",
+    "\x1b[31mZeroDivisionError\x1b[39m: division by zero",
+]
+HEAD, ROW = ("".join(f"<{tag}>{n}.12345</{tag}>" for n in range(25)) for tag in ("th", "td"))
+TABLE = f"<div><style scoped>td {{ color: red; }}</style><table><tr>{HEAD}</tr><tr>{ROW}</tr></table></div>"
+
+
+def png(width=300, height=150):
+    file = io.BytesIO()
+    Image.fromarray(np.full((height, width, 3), (200, 80, 0), np.uint8)).save(file, "png", dpi=(100, 100))
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def figure(alt=ALT, **size):
+    return new_output("display_data", {"image/png": png(**size)}, metadata={"image/png": {"alt": alt}})
+
+
+def said(text, name="stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+def notebook(*cells, path=None, metadata=None):
+    """A notebook of these cells (text, or (code, output, ...)), the code run in order; written to `path` if given."""
+    made, count = [], 0
+    for cell in cells:
+        if isinstance(cell, str):
+            made.append(new_markdown_cell(cell))
+        else:
+            count += 1
+            code, *outputs = cell
+            made.append(new_code_cell(code, outputs=outputs, execution_count=count))
+    node = new_notebook(cells=made, metadata=metadata or {})
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(node, path)
+    return node
+
+
+def workshop(folder, old="", new=""):
+    """A working folder as reports.main makes it; in its reports.typ, `old` is replaced by `new`: the planted bug."""
+    folder.mkdir(parents=True, exist_ok=True)
+    look = (reports.HERE / "reports.typ").read_text("utf-8")
+    assert old in look
+    (folder / "reports.typ").write_text(look.replace(old, new) if old else look, "utf-8")
+    return folder
+
+
+def pages(pdf):
+    return pypdf.PdfReader(pdf).pages
+
+
+def squeezed(text):
+    """A text without spaces and without the places where a long word may break."""
+    return re.sub(r"[\s\u200b\u200c]", "", text)
+
+
+EVERYTHING = [
+    "# All that can be on a page\n\nText[^1] and $x^2$, to [the tables](#Tables), to [another](02_other.ipynb).\n\n"
+    "[^1]: The words of the footnote.",
+    (
+        "import numpy as np\n" + f"s = '{LONG}'  # {'a comment that is long ' * 10}\nclaim(…)",
+        said("claim holds: it is so\n"),
+    ),
+    "### Tables\n\n| left | right |\n|---|--:|\n| one | $\\odot$ |\n\n<b>bold</b> <!-- a comment --> H<sub>2</sub>O",
+    ("frame", new_output("execute_result", {"text/html": TABLE, "text/plain": "plain"}, execution_count=2)),
+    ("fail()", new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=TRACEBACK)),
+    ("print(...)", said(" ".join(map(str, range(200))) + "\n" + LONG), said("careful\n", "stderr")),
+    ("plot()", figure(width=2000)),
+    "$$" + "+".join(f"x_{{{i}}}" for i in range(60)) + "$$\n\n$$\\begin{cases} 1 & x > 0 \\\\ 0 & x < 0 \\end{cases}$$",
+]
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """The folder with a report on a notebook in which everything occurs."""
+    folder = tmp_path_factory.mktemp("everything")
+    data = {"mnist": {"title": "MNIST", "source": "official", "fingerprint": "7886a375bc3e6c"}}
+    environment = "NumPy 9.9 on the moon"
+    node = notebook(*EVERYTHING, metadata={"nnlib": {"datasets": data, "environment": environment}})
+    node.cells[1].metadata["tags"] = ["solution"]
+    nbformat.write(node, folder / "01_everything.ipynb")
+    reports.render(folder / "01_everything.ipynb", workshop(folder / "work"), folder / "reports")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(everything):
+    return [page.extract_text() for page in pages(everything / "reports" / "01_everything.pdf")]
+
+
+@pytest.fixture(scope="module")
+def page(everything):
+    return (everything / "reports" / "01_everything.html").read_text("utf-8")
+
+
+# --------------------------------------------------------------------------------------------------- what is on a page
+
+
+def test_the_course_renders(tmp_path):
+    """Every committed notebook, bound together: no fault in any cell."""
+    work, rendered = workshop(tmp_path / "work"), []
+    for path in notebooks.find(notebooks.ROOT / "notebooks", suffix=".ipynb"):
+        rendered.append(reports.read(path, work))
+        reports.write_typst(rendered[-1], work)
+    reports.render_course(rendered, work, tmp_path)
+    pdf = pypdf.PdfReader(tmp_path / "course.pdf")
+    outline = [entry.title for entry in pdf.outline if not isinstance(entry, list)]
+    assert outline[-len(rendered) :] == [report.info["title"] for report in rendered]
+
+
+def test_the_first_page_says_what_and_from_where(text):
+    first = re.sub(r"\s+", " ", text[0])
+    for words in (reports.COURSE, "All that can be on a page", "MNIST, official (SHA-256 7886a375bc3e…)"):
+        assert words in first
+    assert "NumPy 9.9 on the moon" in first and "it is so" in first
+    assert "stopped by an error in In [3], 5 of 5 cells run, claims held: 1" in first
+    assert re.search(r"Contents.*Tables.* 2", first)
+
+
+def test_pages_are_a4_and_numbered(everything, text):
+    for number, page in enumerate(pages(everything / "reports" / "01_everything.pdf"), 1):
+        assert [round(float(length)) for length in page.mediabox[2:]] == [595, 842]
+        assert f"{number} / {len(text)}" in text[number - 1]
+
+
+def test_nothing_is_left_out_of_the_pdf(text):
+    whole = squeezed("".join(text))
+    assert whole.count(LONG) == 2  # once in the code, once printed
+    for words in (
+        "a comment that is long " * 10,
+        " ".join(map(str, range(200))),
+        "The words of the footnote.",
+        "careful",
+    ):
+        assert squeezed(words) in whole
+    assert "24.12345" in whole and "plain" not in whole  # the table, in place of its plain text
+    assert "Solution" in whole and "In[5]" in whole and "boldH2O" in whole
+
+
+def ink(folder, name):
+    """The pages on which something is printed in the margins, prompts aside."""
+    pictures = typst.compile(folder / f"{name}.typ", root=folder, ignore_system_fonts=True, format="png", ppi=72)
+    marked = []
+    for number, picture in enumerate(pictures, 1):
+        gray = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
+        left, right = round(25 / 25.4 * 72), round(192 / 25.4 * 72)
+        if gray[:, right + 3 :].min() < 250 or gray[:, : left - 52].min() < 250:
+            marked.append(number)
+    return marked
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", ""),
+        (
+            "par(hanging-indent: (calc.min(indent, 40) + 4) * column * 1em, body)",
+            "block(width: 900pt, body)",
+        ),
+        ("show table: fitted; ", ""),
+        ("show math.equation.where(block: true): fitted", ""),
+        ("calc.min(0.74, size.width / natural.width, ", "calc.min(0.74, "),
+    ],
+)
+def test_nothing_is_clipped_or_in_the_margin(everything, tmp_path, old, new):
+    for file in (everything / "work").iterdir():
+        shutil.copy(file, tmp_path)
+    workshop(tmp_path, old, new)
+    assert bool(ink(tmp_path, "01_everything")) == bool(old)
+
+
+def test_a_long_word_needs_places_to_break(tmp_path):
+    path = tmp_path / "a.ipynb"
+    notebook((f"s = '{LONG}'",), path=path)
+    work = workshop(tmp_path / "work")
+    reports.write_typst(reports.read(path, work), work)
+    assert not ink(work, "a")
+    body = work / "a.body.typ"
+    body.write_text(body.read_text("utf-8").replace("\u200b", ""), "utf-8")
+    assert ink(work, "a")
+
+
+@pytest.mark.parametrize("bug", [False, True])
+def test_code_stays_with_its_figure(tmp_path, bug):
+    cells = []
+    for number in range(9):  # wherever on the page they come to lie
+        code = "\n".join(f"line = {i}" for i in range(5 + 6 * number)) + f"\nlast_{number} = 1"
+        cells += [
+            "filler " * 60 * (number % 5),
+            (code, figure(height=200 + number)),
+        ]  # each figure another: pypdf counts them
+    path = tmp_path / "a.ipynb"
+    notebook(*cells, path=path)
+    old, new = ("sticky: sticky", "sticky: false") if bug else ("", "")
+    reports.render(path, workshop(tmp_path / "work", old, new), tmp_path)
+    apart = []
+    for number, page in enumerate(pages(tmp_path / "a.pdf")):
+        codes, figures = len(re.findall(r"last_\d+ = 1", page.extract_text())), len(page.images)
+        apart += [number] * (codes != figures)
+    assert bool(apart) == bug
+
+
+def test_the_descriptions_are_in_both(everything, page):
+    def alts(node):
+        node = node.get_object()
+        if "/Alt" in node:
+            yield str(node["/Alt"])
+        children = node.get("/K", [])
+        for child in children if isinstance(children, list) else [children]:
+            if isinstance(child.get_object() if hasattr(child, "get_object") else child, dict):
+                yield from alts(child)
+
+    tree = pypdf.PdfReader(everything / "reports" / "01_everything.pdf").trailer["/Root"]["/StructTreeRoot"]
+    found = list(alts(tree))
+    assert ALT in found and "x^2" in found
+    assert f'alt="{ALT}"' in page
+
+
+def test_a_figure_without_a_description_is_refused_by_the_standard(tmp_path):
+    notebook(("plot()", figure()), path=tmp_path / "a.ipynb")
+    with pytest.raises(reports.ReportFailed, match="missing alt text"):
+        work = workshop(tmp_path / "work", "image(path, alt: alt,", "image(path,")
+        reports.render(tmp_path / "a.ipynb", work, tmp_path)
+
+
+class Resources(html.parser.HTMLParser):
+    """Collects what a page would fetch."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.tags = [], set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        for name, value in attributes:
+            if name in ("src", "srcset", "data", "poster") or (name == "href" and tag != "a"):
+                self.found.append(value)
+
+
+def test_the_page_needs_no_network(page):
+    resources = Resources(page)
+    assert {"math", "img", "table"} <= resources.tags and not {"script", "link", "iframe"} & resources.tags
+    assert all(source.startswith("data:image/") for source in resources.found)
+    assert not re.search(r"url\(|@import", page)
+    assert Resources('<img src="https://example.org/x.png">').found  # and it would have been seen
+
+
+def test_the_page_says_the_same(page):
+    assert "In [5]" in page and LONG in page and "The words of the footnote." in page and ">Solution<" in page
+    assert 'href="02_other.html"' in page and 'href="#01_everything--tables"' in page
+    assert '<span class="ink-red">ZeroDivisionError</span>: division by zero' in page
+    assert '<span class="ink-green ink-bold">return</span>' in page
+    assert "a comment -->" not in page and "<sub>2</sub>" in page and "24.12345" in page
+
+
+def test_no_colour_command_is_printed(text, page):
+    assert "ZeroDivisionError: division by zero" in "".join(text)
+    assert "\x1b" not in page and "[39m" not in page + "".join(text)
+
+
+def test_terminals_are_understood():
+    assert reports.printed_lines("10 %\r 50 %\r100 %\n") == [[("", False, "100 %")]]
+    assert reports.printed_lines("a\r\nb\x08") == [[("", False, "a")], [("", False, "b")]]
+    assert reports.printed_lines("\x1b[1;31mred\nstill\x1b[0m not\x1b[2K") == [
+        [("red", True, "red")],
+        [("red", True, "still"), ("", False, " not")],
+    ]
+    assert reports.printed_lines("\x1b]8;;http://x\x07link\x1b]8;;\x07") == [[("", False, "link")]]
+    assert reports.printed_lines("\x1b[38;5;196;48;5;21mr\x1b[38;2;1;2;3mg\x1b[38;5;250mw") == [
+        [("red", False, "r"), ("red", False, "g"), ("", False, "w")]
+    ]
+
+
+def test_links_lead_to_the_chapter_where_there_is_one(tmp_path):
+    work, made = workshop(tmp_path / "work"), []
+    for name in ("01_one", "02_two"):
+        notebook(
+            f"# {name}\n\n[other](02_two.ipynb)\n\n## Predict first\n\n[here](#predict-first)",
+            path=tmp_path / f"{name}.ipynb",
+        )
+        made.append(reports.render(tmp_path / f"{name}.ipynb", work, tmp_path))
+    reports.render_course(made, work, tmp_path)
+
+    def links(name):
+        annotations = [note.get_object() for page in pages(tmp_path / name) for note in page.get("/Annots", [])]
+        files = [note["/A"]["/URI"] for note in annotations if "/URI" in note.get("/A", {})]
+        return files, len(annotations) - len(files)
+
+    assert links("01_one.pdf") == (["02_two.pdf"], 2)  # the entry of the table of contents, and [here]
+    files, inside = links("course.pdf")
+    assert files == [] and inside == 4 + 4
+
+
+# ------------------------------------------------------------------------------------------------ every fault, its cell
+
+TEXT, CODE = 'a, the text after In [1], under "Two"', 'a, In [2], under "Two"'
+
+
+def data(kind, content="?"):
+    return new_output("display_data", {kind: content})
+
+
+@pytest.mark.parametrize(
+    ("cell", "place", "words"),
+    [
+        ("$$\\dW{x}$$", TEXT, r"TeX does not convert: \\dW"),
+        ("\\begin{align} x \\end{align}", TEXT, r"not between \$\$"),
+        ("a smile 😀", TEXT, r"no font .* 😀 \(U\+1F600\)"),
+        (("s = '😀'",), CODE, r"U\+1F600"),
+        (("1", said("one 😀\n")), CODE, r"U\+1F600"),
+        ("![far](https://example.org/x.png)", TEXT, "on the network"),
+        ("![lost](lost.png)", TEXT, "there is no picture lost.png"),
+        ("![film](film.avi)", TEXT, "a type that no page can show: avi"),
+        ("[there](#nowhere)", TEXT, "#nowhere leads nowhere"),
+        ("```\nopen", TEXT, "never closed"),
+        ("<!-- open", TEXT, "never closed"),
+        ("a <script>1</script>", TEXT, "<script>"),
+        (("1", data("application/vnd.plotly.v1+json", {})), CODE, "no page can show: application/vnd.plotly"),
+        (("1", data("application/vnd.jupyter.widget-view+json", {})), CODE, "widget"),
+        (("1", data("text/html", "<table><tr><td><video></video></table>")), CODE, "<video>"),
+        (("1", data("text/latex", "$\\nonsense{x}$")), CODE, r"\\nonsense"),
+        ("神经网络", TEXT, "神 needs a font with Chinese characters, No Such Font for instance, and none"),
+        (("1", said("神\n")), CODE, "fonts-noto-cjk"),
+    ],
+)
+def test_a_fault_names_its_cell(tmp_path, monkeypatch, cell, place, words):
+    monkeypatch.setattr(reports, "CHINESE_FONTS", ("No Such Font",))
+    cells = [
+        "# One\n\nfine $x$",
+        ("1",),
+        "## Two" if isinstance(cell, tuple) else f"## Two\n\n{cell}",
+        cell,
+        "fine",
+        ("2",),
+    ]
+    notebook(*(cells if isinstance(cell, tuple) else [*cells[:3], *cells[4:]]), path=tmp_path / "a.ipynb")
+    (tmp_path / "film.avi").touch()
+    with pytest.raises(reports.ReportFailed, match=words) as failure:
+        reports.render(tmp_path / "a.ipynb", workshop(tmp_path / "work"), tmp_path)
+    assert str(failure.value).startswith(f"{place}: ")
+    assert not list(tmp_path.glob("a.[ph][dt]*"))
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "a.ipynb").write_text('{"cells": [')
+    with pytest.raises(reports.ReportFailed, match=r"a\.ipynb can't be read as a notebook"):
+        reports.render(tmp_path / "a.ipynb", tmp_path, tmp_path)
+
+
+def test_symbols_that_typst_has_renamed(tmp_path, monkeypatch):
+    tex = r"\odot \otimes \ominus \oplus \bigodot \bigotimes \cap \sqcap \bigcap \cup \circleddash"
+    notebook(f"$$ {tex} \\begin{{vmatrix}} 1 & 2 \\end{{vmatrix}} $$", path=tmp_path / "a.ipynb")
+    reports.render(tmp_path / "a.ipynb", workshop(tmp_path / "work"), tmp_path)
+    monkeypatch.setattr(reports, "renamed", lambda line: line)
+    with pytest.raises(reports.ReportFailed, match="unknown symbol modifier"):
+        reports.render(tmp_path / "a.ipynb", tmp_path / "work", tmp_path)
+
+
+def test_chinese_text(tmp_path):
+    notebook(
+        "# 神经网络\n\n**中文** $\\text{中}$", ("print('你好')  # 注释", said("你好\n")), path=tmp_path / "网络 1.ipynb"
+    )
+    try:
+        report = reports.render(tmp_path / "网络 1.ipynb", workshop(tmp_path / "work"), tmp_path)
+    except reports.ReportFailed as failure:
+        pytest.skip(str(failure))
+    found = "".join(page.extract_text() for page in pages(tmp_path / "网络_1.pdf"))
+    assert report.info["chinese"] in reports.CHINESE_FONTS
+    assert all(words in found for words in ("神经网络", "中文", "你好", "注释"))
+
+
+# ----------------------------------------------------------------------------------------------- files, whole and equal
+
+
+def test_a_second_run_gives_the_same_bytes(everything, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    reports.render(everything / "01_everything.ipynb", workshop(tmp_path / "elsewhere"), tmp_path)
+    for suffix in ("pdf", "html"):
+        name = f"01_everything.{suffix}"
+        assert (tmp_path / name).read_bytes() == (everything / "reports" / name).read_bytes()
+
+
+def test_a_failure_leaves_the_old_report_whole(tmp_path, monkeypatch):
+    path, work = tmp_path / "a.ipynb", workshop(tmp_path / "work")
+    notebook("# One", path=path)
+    reports.render(path, work, tmp_path / "reports")
+    old = {file.name: file.read_bytes() for file in (tmp_path / "reports").iterdir()}
+    assert sorted(old) == ["a.html", "a.pdf"]
+    notebook("# Two 😀", path=path)
+    with pytest.raises(reports.ReportFailed):
+        reports.render(path, work, tmp_path / "reports")
+    notebook("# Three", path=path)
+    written = []
+
+    def full(self, content):
+        written.append(self)
+        if len(written) == 2:
+            raise OSError("no space left on device")
+        return len(content)
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        reports.render(path, work, tmp_path / "reports")
+    assert {name: (tmp_path / "reports" / name).read_bytes() for name in old} == old
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    """A folder is bound together; a fault in one notebook is told, and the others are rendered all the same."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["reports", *map(str, arguments), "--to", str(tmp_path / "to")])
+        monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+        monkeypatch.setattr(sys.stderr, "reconfigure", lambda **_: None, raising=False)
+        status = reports.main()
+        made = {file.name for file in (tmp_path / "to").glob("*")}
+        shutil.rmtree(tmp_path / "to", ignore_errors=True)
+        return status, made, capsys.readouterr().out
+
+    results = tmp_path / "results"
+    notebook("# One", ("1",), path=results / "01_one.ipynb")
+    notebook("# Two", ("2",), path=results / "02_two.ipynb")
+    both = {"01_one.pdf", "01_one.html", "02_two.pdf", "02_two.html"}
+    assert call(results)[:2] == (0, both | {"course.pdf"})
+    assert call(results / "02_two.ipynb")[:2] == (0, {"02_two.pdf", "02_two.html"})
+    notebook("# One\n\n$\\dW{x}$", path=results / "01_one.ipynb")
+    status, made, out = call(results)
+    assert (status, made) == (1, {"02_two.pdf", "02_two.html"})
+    assert 'No report. 01_one, the text at the top, under "One": its TeX does not convert' in out
+    with pytest.raises(SystemExit, match="No notebook 99_none"):
+        call("99_none")
