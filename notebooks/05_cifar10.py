@@ -432,9 +432,8 @@ best = {}
 for every_state in (False, True):
     history = train(rnn(np.random.default_rng(SEED), every_state), 1e-3, 3, few, judges, clip_norm=1.0, progress=False)
     best[every_state] = max(history.validation_accuracy)
-    print(
-        f"{len(few[1]):,} pictures, 3 epochs, {'every state' if every_state else 'last state '}: {best[every_state]:.1%}"
-    )
+    which = "every state" if every_state else "last state"
+    print(f"{len(few[1]):,} pictures, 3 epochs, {which:<11}: {best[every_state]:.1%}")
 claim("the read-out of every state is ahead by 5 points or more", best[True] - best[False], at_least=0.05)
 
 reader = rnn(np.random.default_rng(SEED))
