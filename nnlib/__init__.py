@@ -5,7 +5,7 @@ Begin with `layers`, then `losses`, `model`, `optim` and `training`: together th
 """
 
 from . import checks, reference
-from .augment import random_shift
+from .augment import random_flip, random_shift
 from .backend import get_array_module, to_device, to_numpy
 from .claims import ClaimFailed, claim
 from .conv import AvgPool2d, Conv2d, MaxPool2d, col2im, im2col
@@ -58,6 +58,7 @@ __all__ = [
     "numerical_gradient",
     "orthogonal",
     "precision_recall",
+    "random_flip",
     "random_shift",
     "reference",
     "to_device",

@@ -21,3 +21,15 @@ def random_shift(images, rng: np.random.Generator, pixels: int = 2):
     top, left = rng.integers(0, 2 * pixels + 1, (2, n))
     rows, columns = top[:, None] + np.arange(h), left[:, None] + np.arange(w)  # (N, H) and (N, W): which to cut out
     return padded[xp.arange(n)[:, None, None], xp.asarray(rows)[:, :, None], xp.asarray(columns)[:, None, :]]
+
+
+def random_flip(images, rng: np.random.Generator):
+    """Swap left and right in each image with probability 1/2: for photographs, not for digits or letters.
+
+    images: (N, H, W, C), any dtype. Returns a new array of the same shape and dtype.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"expected images (N, H, W, C), got {images.shape}")
+    xp = get_array_module(images)
+    mirrored = xp.asarray(rng.random(len(images)) < 0.5)
+    return xp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)

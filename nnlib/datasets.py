@@ -201,9 +201,10 @@ def _load_full(name, data_dir, download):
         missing = [file for file in wanted.files if not _find(home / wanted.folder, file)]
         if not missing:
             return _read(name, home / wanted.folder)
-        for folder in (home / "cifar-10-batches-py", home / "cifar-10-batches-bin"):
-            if name == "cifar10" and _find(folder, "data_batch_1"):
-                raise _damaged(folder, "CIFAR-10's binary version", "its Python version: pickles, never opened here")
+        for folder in (home, home / "cifar-10-batches-py", home / "cifar-10-batches-bin"):
+            found = _find(folder, "data_batch_1") or _find(folder, "cifar-10-python.tar")
+            if name == "cifar10" and found:
+                raise _damaged(found, "CIFAR-10's binary version", "its Python version: pickles, never opened here")
         if len(missing) < len(wanted.files):
             lacking = f"a local {wanted.folder}/ lacks {', '.join(missing)}"
     try:

@@ -317,14 +317,43 @@ def test_damaged_idx_is_an_error_that_helps(house, mirror, file, content, got):
     assert not mirror.requests
 
 
-def test_damaged_cifar_is_an_error_that_helps(house):
-    folder = fill(house, "cifar10", OFFICIAL_CIFAR)
-    whole = OFFICIAL_CIFAR["data_batch_2.bin"]
-    for content, got in [(whole[:-1], "30,729 bytes"), (b"<html>", "web page"), (b"\x0a" + whole[1:], "the label 10")]:
-        (folder / "data_batch_2.bin").write_bytes(content)
-        with pytest.raises(ValueError, match=r"data_batch_2\.bin cannot be used") as error:
-            load_dataset("cifar10")
-        assert got in str(error.value)
+BATCH = OFFICIAL_CIFAR["data_batch_2.bin"]
+CIFAR_DAMAGE = {
+    "one byte short": (BATCH[:-1], "30,729 bytes"),
+    "half a download": (BATCH[:15_000], "15,000 bytes"),
+    "one byte too long": (BATCH + b"\0", "30,731 bytes"),
+    "a record too many": (BATCH + BATCH[:3073], "33,803 bytes"),
+    "no labels": (BATCH[10:], "30,720 bytes"),
+    "two labels, as in CIFAR-100": (
+        b"".join(b"\1" + BATCH[i : i + 3073] for i in range(0, 30_730, 3073)),
+        "30,740 bytes",
+    ),
+    "empty file": (b"", "0 bytes that begin with nothing"),
+    "web page": (b"<html>", "web page"),
+    "web page after blank lines": (b"\r\n\n <!DOCTYPE html><title>404</title>", "web page"),
+    "label above 9": (b"\x0a" + BATCH[1:], "the label 10"),
+    "label above 9 in the last record": (BATCH[:-3073] + b"\xff" + BATCH[-3072:], "the label 255"),
+    "planes shifted by one byte": (BATCH[1:] + b"\0", "the label"),
+    "cut off gzip": (gzip.compress(BATCH)[:-20], "a whole gzip file"),
+    "the archive itself": (OFFICIAL_ARCHIVE, "bytes that begin with"),
+    "a batch of the Python version": (
+        pickle.dumps({b"labels": [1], b"data": BATCH}),
+        "a Python pickle, which is never opened",
+    ),
+}
+
+
+@pytest.mark.parametrize("file", ["data_batch_2.bin", "test_batch.bin"])
+@pytest.mark.parametrize("content, got", CIFAR_DAMAGE.values(), ids=CIFAR_DAMAGE)
+def test_damaged_cifar_is_an_error_that_helps(house, mirror, file, content, got):
+    serve_archive(mirror)
+    path = fill(house, "cifar10", OFFICIAL_CIFAR) / file
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="Delete it and run `make data`") as error:
+        load_dataset("cifar10")
+    message = str(error.value)
+    assert str(path) in message and "expected" in message and got in message, message
+    assert not mirror.requests
 
 
 class Explosive:
@@ -342,7 +371,17 @@ def test_pickles_are_refused_unopened(house, folder):
     with pytest.raises(ValueError, match="pickles, never opened") as error:
         load_dataset("cifar10")
     assert folder in str(error.value) and "make data" in str(error.value)
+    assert "data_batch_1" in str(error.value)
     assert load_dataset("mnist", download=False).source == "sample", "CIFAR's pickles are no business of MNIST's"
+
+
+@pytest.mark.parametrize("place", ["cifar-10-python.tar.gz", "cifar-10-batches-bin/cifar-10-python.tar.gz"])
+def test_the_archive_of_the_python_version_is_refused_unopened(house, place):
+    (house / place).parent.mkdir(exist_ok=True)
+    (house / place).write_bytes(tar_gz({"cifar-10-batches-py/data_batch_1": pickle.dumps(Explosive())}))
+    with pytest.raises(ValueError, match=r"cifar-10-python\.tar\.gz cannot be used.*its Python version") as error:
+        load_dataset("cifar10")
+    assert "binary version" in str(error.value) and "make data" in str(error.value)
 
 
 def test_pickles_under_the_right_names_are_refused_unopened(house):

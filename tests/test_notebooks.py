@@ -1,5 +1,7 @@
 """Every committed pair is whole: its halves agree, each cell has been run, each exercise has its solution and check."""
 
+import re
+
 import nbformat
 import pytest
 
@@ -41,6 +43,27 @@ def test_nothing_is_stored_that_a_reader_should_not_see(source):
         raised = [output.ename for output in cell.outputs if output.output_type == "error"]
         expected = "raises-exception" in notebooks.tags(cell)
         assert bool(raised) == expected, f"cell [{number}]: raised {raised}, tagged raises-exception: {expected}"
+
+
+@every_notebook
+def test_every_figure_has_alternative_text(source):
+    outputs = [(number, output) for number, cell in stored_cells(source) for output in cell.outputs]
+    figures = [(number, output) for number, output in outputs if "image/png" in output.get("data", {})]
+    assert figures, "a notebook without a single figure"
+    for number, figure in figures:
+        alt = figure.metadata.get("image/png", {}).get("alt", "")
+        assert len(alt.split()) >= 4, f"cell [{number}]: a figure described as {alt!r}; use plots.show(figure, alt=...)"
+    for number, output in outputs:
+        drawn = set(output.get("data", {})) & {"image/svg+xml", "image/jpeg", "application/pdf"}
+        assert not drawn, f"cell [{number}] draws in {drawn}: plots.show draws PNG with alternative text"
+
+
+@every_notebook
+def test_every_picture_in_the_text_has_alternative_text(source):
+    text = source.read_text("utf-8")
+    for alt in re.findall(r"!\[([^\]]*)\]\(", text):
+        assert len(alt.split()) >= 4, f"a picture in the text is described as {alt!r}"
+    assert "<img" not in text, "write pictures as ![description](file)"
 
 
 @every_notebook

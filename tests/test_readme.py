@@ -22,6 +22,8 @@ RESULTS = {
     "MLP (784 → 512 → 10)": ("01_mlp", r"^test accuracy ([\d.]+)%"),
     "CNN (32 filters 3 × 3, pool, 128)": ("03_cnn_im2col", r"^one convolution: test accuracy ([\d.]+)%"),
     "CNN (two convolutions, Adam)": ("03_cnn_im2col", r"^two convolutions: test accuracy ([\d.]+)%"),
+    "CNN (three convolutions)": ("05_cifar10", r"^CNN: test accuracy ([\d.]+)%"),
+    "RNN (a photograph row by row)": ("05_cifar10", r"^RNN: test accuracy ([\d.]+)%"),
 }
 
 
