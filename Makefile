@@ -10,6 +10,9 @@ SEED ?= 1
 ifdef DATA
 export NNLIB_DATA := $(DATA)
 endif
+ifdef JOBS
+export NNLIB_JOBS := $(JOBS)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-torch lab run test claims build bench data clean
@@ -26,7 +29,7 @@ setup-torch: .venv/.has-torch  ## add PyTorch, the oracle of the tests (without 
 lab: .venv/.has-course  ## open the notebooks in JupyterLab
 	@$(PY) -m tools.pinned $(PY) -m jupyterlab --ServerApp.root_dir=notebooks
 
-run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick)
+run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick; JOBS=2)
 	@$(PY) -m tools.run $(NOTEBOOK)
 
 test: .venv/.has-course .venv/.has-test  ## style, unit tests, then every stored digit of the notebooks
@@ -45,7 +48,7 @@ data: .venv/.has-nnlib  ## fetch the real data sets into data/
 	@$(PY) -W ignore::RuntimeWarning:runpy -m nnlib.datasets
 
 clean:  ## remove results, caches and .venv; the data stays
-	rm -rf .venv results .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv results reports .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find nnlib tools tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
 

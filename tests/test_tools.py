@@ -253,6 +253,19 @@ def test_run_goes_on_after_a_failure_and_leaves_the_pair_alone(tmp_path, tool):
     assert not list(tmp_path.glob("*.ipynb")) and len(list((tmp_path / "results").glob("*.ipynb"))) == 3
 
 
+def test_run_tells_that_an_output_is_not_the_stored_one(damaged, tmp_path, tool):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(damaged / "01_steady.py", folder / "03_digit.py")
+    shutil.copy(damaged / "03_digit.ipynb", folder)
+    write(folder, "04_fine", LOOSE)
+    shutil.copy(damaged / "02_loose.ipynb", folder / "04_fine.ipynb")
+    result = tool("run", "--notebooks", folder, "--results", tmp_path / "results", NNLIB_JOBS="2")
+    assert result.returncode == 0
+    assert "Not all outputs are the stored ones, in 03_digit." in result.stdout
+    assert "2 notebooks at a time: clocks inside a notebook were read beside a neighbour" in result.stdout
+
+
 def test_samples_are_never_built_from_and_only_their_claims_are_verified(tmp_path, tool):
     source = write(tmp_path, "01_data", '\n# %%\nfrom nnlib.datasets import load_dataset\n\nload_dataset("mnist")\n')
     refused = tool("build", "--notebooks", tmp_path, NNLIB_DATA="sample")
