@@ -1,19 +1,30 @@
-"""What a run leaves behind: one Record a notebook, gathered from all of them, several at a time."""
+"""What a run leaves behind: one Record a notebook, gathered from all of them, and reports/run.html made of it.
+
+The one idea: the page tells what the machine found, not what it was hoped to find. It is written when the run failed
+or was interrupted too, and it shows every line that is not the stored one, whether or not that counts as a failure.
+"""
 
 import dataclasses
 import json
 import os
+import platform
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
+import jinja2
 import nbformat
+import psutil
 
-from tools import notebooks, parallel
+from tools import notebooks, parallel, pinned
 
 LINES = 10  # of a cell that differs, so many are shown
 
@@ -109,9 +120,8 @@ class Run:
 
     def __init__(self, title: str, folder: Path, env: dict[str, str], data: dict[str, dict]):
         self.title, self.env, self.data = title, env, data
-        self.clock = (
-            folder.resolve().parent / "reports" / "seconds.json"
-        )  # of each notebook's last run: the longest begins first
+        self.page = folder.resolve().parent / "reports" / "run.html"
+        self.clock = self.page.with_name("seconds.json")  # of each notebook's last run: the longest begins first
         self.jobs, self.begun, self.elapsed = parallel.jobs(), time.time(), 0.0
         self.records: list[Record] = []
         self.notes: list[str] = []
@@ -158,7 +168,7 @@ class Run:
         notebooks.replace(self.clock, json.dumps(known).encode())
 
     def tell(self, columns: Callable[[Record], dict]) -> None:
-        """Print every notebook's first failure and the run table."""
+        """Print every notebook's first failure and the run table, and write the page."""
         for record in self.records:
             if record.failures:
                 print(f"\n{notebooks.describe(**record.failures[0])}")
@@ -167,8 +177,10 @@ class Run:
         print(f"\n{notebooks.table([columns(record) for record in self.records])}\n")
         if self.jobs > 1 and len(self.records) > 1:
             print(f"In {self.elapsed:.0f} s, {self.jobs} notebooks at a time: {BESIDE}")
+        write_page(self)
         if drifted := [record.notebook for record in self.records if record.drift and record.result == "passed"]:
-            print(f"Not all outputs are the stored ones, in {', '.join(drifted)}.")
+            print(f"Not all outputs are the stored ones, in {', '.join(drifted)}; the report shows where.")
+        print(f"The report of this run is {notebooks.shown(self.page)}.")
 
     @property
     def exit_code(self) -> int:
@@ -217,6 +229,79 @@ class Status:
             print("\r\x1b[K", end="")
 
 
+# ------------------------------------------------------------------------------------------------------------- the page
+
+
+def write_page(run: Run) -> None:
+    """Write reports/run.html: one file that needs no other. Everything in it is escaped by the template's engine."""
+    template = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    ).get_template("run_page.html")
+    verdict = "interrupted" if run.interrupted else "FAILED" if run.failed else "passed"
+    page = template.render(
+        run=run,
+        verdict=verdict,
+        begun=time.strftime("%Y-%m-%d %H:%M", time.localtime(run.begun)),
+        longest=max([record.seconds for record in run.records], default=0) or 1,
+        compared=any(record.tier for record in run.records),
+        beside=BESIDE,
+        machine=machine(run.env),
+    )
+    notebooks.replace(run.page, re.sub(r"[^\t\n\x20-\ud7ff\ue000-\U0010ffff]", "\ufffd", page).encode())
+
+
+def machine(env: dict[str, str]) -> dict[str, str]:
+    """Return what there is to know about where a run took place, as rows of a table."""
+    arithmetic = {name: env[name] for name in (*pinned.PINNED, "NPY_ENABLE_CPU_FEATURES") if name in env}
+    found = pinned.probe(arithmetic) or {}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": f"{processor()}, {cores} cores; {psutil.virtual_memory().total / 2**30:.0f} GiB of memory",
+        "system": f"{platform.platform()}; Python {platform.python_version()}",
+        "BLAS": f"OpenBLAS, {found['core']} kernels, {found['threads']} thread" + "s" * (found["threads"] != 1)
+        if "core" in found
+        else "not the OpenBLAS of NumPy's wheels",
+        "arithmetic": ", ".join(f"{name}={value}" for name, value in arithmetic.items()) or "as NumPy finds it",
+        "settings": ", ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name[:6] == "NNLIB_")
+        or "none",
+        "the course": revision(),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }
+
+
 def processor_seconds() -> float:
     """Return what the kernels of this process have used of the processor, once they have ended (0 on Windows)."""
     return os.times().children_user + os.times().children_system
+
+
+def processor() -> str:
+    """Return the processor's name, as well as this system tells it."""
+    if Path("/proc/cpuinfo").exists():
+        if name := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return name.group(1)
+    return platform.processor() or platform.machine()
+
+
+def revision() -> str:
+    """Return the commit of this checkout, and whether anything in it has been changed since."""
+    git = ["git", "-C", str(notebooks.ROOT)]
+    try:
+        commit = subprocess.run([*git, "log", "-1", "--format=%h, %cs"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "no git checkout"
+    files = len(changed.stdout.splitlines())
+    return f"commit {commit.stdout.strip()}" + (f", and {files} changed or new files" if files else "")
+
+
+def versions() -> dict[str, str]:
+    """Return name -> version of every package that pyproject.toml names and that is installed."""
+    project = tomllib.loads((notebooks.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = project["dependencies"] + [line for extra in project["optional-dependencies"].values() for line in extra]
+    installed = {}
+    for name in sorted({re.match(r"[\w.-]+", line).group() for line in lines}):
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
