@@ -15,7 +15,7 @@ export NNLIB_JOBS := $(JOBS)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch lab run test claims build bench data clean
+.PHONY: help setup setup-torch lab run test test-lab claims build bench data clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -34,6 +34,9 @@ run: .venv/.has-course  ## execute every notebook from scratch into results/ (or
 
 test: .venv/.has-course .venv/.has-test  ## style, unit tests, then every stored digit of the notebooks
 	@$(PY) -m tools.test
+
+test-lab: .venv/.has-course .venv/.has-test .venv/.has-lab  ## JupyterLab in a real browser (CHROMIUM=...): screenshots in reports/
+	@$(PY) -m pytest tests/lab.py
 
 claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arithmetic and with another seed? (SEED=1)
 	@$(PY) -m tools.verify --claims --seed $(SEED) $(NOTEBOOK)
