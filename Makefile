@@ -10,9 +10,12 @@ SEED ?= 1
 ifdef DATA
 export NNLIB_DATA := $(DATA)
 endif
+ifdef JOBS
+export NNLIB_JOBS := $(JOBS)
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch lab run reports test claims build bench data clean
+.PHONY: help setup setup-torch lab run reports test test-lab claims build bench data clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -26,7 +29,7 @@ setup-torch: .venv/.has-torch  ## add PyTorch, the oracle of the tests (without 
 lab: .venv/.has-course  ## open the notebooks in JupyterLab
 	@$(PY) -m tools.pinned $(PY) -m jupyterlab --ServerApp.root_dir=notebooks
 
-run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick)
+run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick; JOBS=2)
 	@$(PY) -m tools.run $(NOTEBOOK)
 
 reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook (or NOTEBOOK=01_mlp, path/to/my.ipynb, results)
@@ -34,6 +37,9 @@ reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook
 
 test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests, then every stored digit of the notebooks
 	@$(PY) -m tools.test
+
+test-lab: .venv/.has-course .venv/.has-test .venv/.has-lab  ## JupyterLab in a real browser (CHROMIUM=...): screenshots in reports/
+	@$(PY) -m pytest tests/lab.py
 
 claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arithmetic and with another seed? (SEED=1)
 	@$(PY) -m tools.verify --claims --seed $(SEED) $(NOTEBOOK)

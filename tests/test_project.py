@@ -34,9 +34,8 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_it_allows():
 
 
 def test_every_installed_dependency_of_a_dependency_is_pinned_too():
-    todo = [
-        Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["course"] + EXTRAS["test"] + EXTRAS["reports"]
-    ]
+    extras = EXTRAS["course"] + EXTRAS["test"] + EXTRAS["reports"] + EXTRAS["lab"]
+    todo = [Requirement(line) for line in PROJECT["dependencies"] + extras]
     seen, wrong = set(), []
     while todo:
         requirement = todo.pop()
@@ -76,6 +75,7 @@ def test_the_workflow_tests_the_pythons_that_are_promised():
     jobs = workflow()["jobs"]
     tested = set(jobs["unit"]["strategy"]["matrix"]["python"])
     assert tested == {f"3.{minor}" for minor in range(30) if promised.contains(f"3.{minor}")}
+    assert {"run": "make test-lab"} in jobs["strict"]["steps"]
     assert jobs["elsewhere"]["strategy"]["matrix"]["os"] == ["macos-latest", "windows-latest"]
     for job in jobs.values():
         assert all("run" in step or "uses" in step for step in job["steps"])
@@ -117,6 +117,7 @@ def test_ci_can_be_run():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script]).returncode == 0
+    assert "make test-lab" in script.read_text() and "Left out: JupyterLab in a browser." in script.read_text()
 
 
 def test_no_file_knows_one_machine_or_registry():

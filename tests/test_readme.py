@@ -41,11 +41,19 @@ def test_every_row_of_the_results_table_is_checked():
     assert sorted(rows) == sorted(RESULTS)
 
 
-def test_every_notebook_has_its_line_and_every_link_and_command_exists():
+def test_every_notebook_has_its_line():
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert set(re.findall(r"\(notebooks/(\w+)\.ipynb\)", README)) == notebooks
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), f"README links to {target}, which does not exist"
+
+
+coming = pytest.mark.xfail(strict=True, reason="make reports, make student and make grade are still to come")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", pytest.param("docs/instructors.md", marks=coming)])
+def test_every_link_and_command_exists(page):
+    text = (ROOT / page).read_text("utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}, which does not exist"
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"README says `make {target}`; the Makefile has none"
+    for target in set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page} says `make {target}`; the Makefile has none"

@@ -225,6 +225,18 @@ def test_verify_finds_every_damage_and_nothing_else(damaged, tool):
     assert "now:    none" in block(output, "07_lost_claim")
     assert re.search(r"^=+ 5 failed, \d+ passed, \d+ skipped in .* =+$", output.rstrip().splitlines()[-1])
 
+    page = (damaged.parent / "reports" / "run.html").read_text("utf-8")
+    assert "<title>make test, the notebooks: FAILED</title>" in page
+    assert re.findall(r"<b>(0\d_\w+)</b>, cell \[(\d)\], under <b>“(.+)”</b>", page) == [
+        ("03_digit", "1", "A tiny course"),
+        ("04_bound", "2", "What it means"),
+        ("05_never_run", "5", "What it means"),
+        ("06_silent_error", "6", "What it means"),
+        ("07_lost_claim", "2", "What it means"),
+    ]
+    assert re.findall(r'href="#drift-(\w+)">', page) == ["03_digit", "06_silent_error", "07_lost_claim"]
+    assert re.search(r'<td class="line">value 0.5001</td>\s*<td class="line">value 0.5000</td>', page)
+
 
 def test_the_claims_tier_ignores_digits_but_not_a_false_claim(damaged, tool):
     names = ("03_digit", "04_bound", "06_silent_error")
@@ -251,6 +263,24 @@ def test_run_goes_on_after_a_failure_and_leaves_the_pair_alone(tmp_path, tool):
     assert row(result.stdout, "03_loose")[2:] == ["1", "1", "passed"]
     assert "results" in result.stdout.splitlines()[-1]
     assert not list(tmp_path.glob("*.ipynb")) and len(list((tmp_path / "results").glob("*.ipynb"))) == 3
+    page = (tmp_path.parent / "reports" / "run.html").read_text("utf-8")
+    assert "cell [1], under <b>“Deep inside”</b>, raised an error" in page and "it has not been built yet" in page
+
+
+def test_run_tells_where_an_output_is_not_the_stored_one(damaged, tmp_path, tool):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(damaged / "01_steady.py", folder / "03_digit.py")
+    shutil.copy(damaged / "03_digit.ipynb", folder)
+    write(folder, "04_fine", LOOSE)
+    shutil.copy(damaged / "02_loose.ipynb", folder / "04_fine.ipynb")
+    result = tool("run", "--notebooks", folder, "--results", tmp_path / "results", NNLIB_JOBS="2")
+    assert result.returncode == 0
+    assert "Not all outputs are the stored ones, in 03_digit; the report shows where." in result.stdout
+    assert "2 notebooks at a time: clocks inside a notebook were read beside a neighbour" in result.stdout
+    page = (tmp_path / "reports" / "run.html").read_text("utf-8")
+    assert re.findall(r'href="#drift-(\w+)">', page) == ["03_digit"]
+    assert page.count('<td class="line">value 0.5001</td>') == 1
 
 
 def test_samples_are_never_built_from_and_only_their_claims_are_verified(tmp_path, tool):

@@ -34,7 +34,11 @@ CLAIM = "claim holds: "
 
 
 class NotebookFailed(Exception):
-    """Says in words which cell of a notebook failed, where it stands, and how."""
+    """Says in words which cell of a notebook failed, where, and how; `failure` is what `describe` was told."""
+
+    def __init__(self, **failure):
+        super().__init__(describe(**failure))
+        self.failure = failure
 
 
 # -------------------------------------------------------------------------------------------------- finding and reading
@@ -77,7 +81,7 @@ def read_source(path: Path) -> nbformat.NotebookNode:
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write a notebook, and the figure of its cell tagged `cover` as images/NN_name.png, which its first page shows.
 
-    Each goes to a temporary file first and is renamed: an interruption leaves the old one whole.
+    An interruption leaves the old ones whole.
     """
     files = {path: (nbformat.writes(notebook).rstrip("\n") + "\n").encode()}
     for cell, _ in code_cells(notebook):
@@ -85,10 +89,15 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
         if "cover" in tags(cell) and pictures:
             files[path.parent / "images" / f"{path.stem}.png"] = base64.b64decode(pictures[-1])
     for target, content in files.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        half = target.with_name(f".{target.name}.half")
-        half.write_bytes(content)
-        half.replace(target)
+        replace(target, content)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file under another name first and rename it: an interruption leaves the old one whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.half")
+    half.write_bytes(content)
+    half.replace(path)
 
 
 def shown(path: Path) -> str:
@@ -214,7 +223,9 @@ def execute(notebook: nbformat.NotebookNode, name: str, folder: Path, env: dict[
 
     def fail(number, what, detail):
         cell, heading = cells[max(number, 1) - 1]
-        raise NotebookFailed(describe(name, number, heading, what, cell.source, detail)) from None
+        raise NotebookFailed(
+            name=name, number=number, heading=heading, what=what, source=cell.source, detail=detail
+        ) from None
 
     client = NotebookClient(
         notebook,

@@ -3,6 +3,7 @@
 python -m tools.test
 """
 
+import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -16,7 +17,12 @@ def run(title: str, *command: str) -> bool:
     """Run `python -m command` in the repository's root, under a headline; return whether it succeeded."""
     print(f"\n--- {title}: python -m {' '.join(command)}", flush=True)
     env = pinned.environment({"OPENBLAS_NUM_THREADS": "1"})  # see tools/pinned.py; on small arrays nothing is lost
-    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=env).returncode == 0
+    child = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=env)
+    try:
+        return child.wait() == 0
+    except KeyboardInterrupt:
+        child.wait()  # it has been interrupted as well, and writes its report
+        raise
 
 
 def counts(report: Path) -> dict[str, int]:
@@ -31,21 +37,34 @@ def counts(report: Path) -> dict[str, int]:
 
 def main() -> int:
     """Run all stages, whatever the earlier ones find, and close with one line."""
-    unit, nbval = CACHE / "unit.xml", CACHE / "notebooks.xml"
+    unit, cells = CACHE / "unit.xml", CACHE / "cells.json"
     CACHE.mkdir(exist_ok=True)
-    for old in (unit, nbval):
+    for old in (unit, cells):
         old.unlink(missing_ok=True)
     verdicts = {
         "style": all([run("style", "ruff", "check", "."), run("format", "ruff", "format", "--check", ".")]),
         "unit tests": run("unit tests", "pytest", f"--junitxml={unit}"),
-        "notebooks": run("notebooks", "tools.verify", f"--junitxml={nbval}"),
     }
-    tallies = [counts(unit), counts(nbval)]
-    total = ", ".join(f"{sum(tally[kind] for tally in tallies)} {kind}" for kind in ("passed", "failed", "skipped"))
-    stages = ", ".join(f"{name} {'passed' if passed else 'FAILED'}" for name, passed in verdicts.items())
-    print(f"\n==== {total}: {stages} ====")
+    tallies = [counts(unit)]
+    said = f"Before them: {stages(verdicts)} ({words(tallies)})."
+    verdicts["notebooks"] = run("notebooks", "tools.verify", f"--counts={cells}", f"--note={said}")
+    tallies.append(json.loads(cells.read_text()) if cells.exists() else {"passed": 0, "failed": 1, "skipped": 0})
+    print(f"\n==== {words(tallies)}: {stages(verdicts)} ====")
     return int(not all(verdicts.values()))
 
 
+def words(tallies: list[dict[str, int]]) -> str:
+    """Put the sum of these counts into words."""
+    return ", ".join(f"{sum(tally[kind] for tally in tallies)} {kind}" for kind in ("passed", "failed", "skipped"))
+
+
+def stages(verdicts: dict[str, bool]) -> str:
+    """Put which stages passed into words."""
+    return ", ".join(f"{name} {'passed' if passed else 'FAILED'}" for name, passed in verdicts.items())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

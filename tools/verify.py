@@ -7,9 +7,9 @@ A notebook is in the *compared* tier if this machine can run the pinned arithmet
 outputs; otherwise in the *claims* tier, where every cell must run and every claim hold. One line says why.
 """
 
+import json
 import os
 import sys
-from collections import defaultdict
 from pathlib import Path
 from queue import Empty
 from time import monotonic
@@ -20,6 +20,7 @@ from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbFile, NbCellError
 
 from tools import notebooks, pinned
+from tools.record import Record, Run, difference, drift_of, other_data, processor_seconds, same_data
 
 COMPARED, CLAIMS = "compared", "claims"
 
@@ -29,46 +30,8 @@ def choose_tier(stored: nbformat.NotebookNode, data: dict, why_not: str | None) 
     if why_not:
         return CLAIMS, why_not
     if not same_data(stored, data):
-        here = "; ".join(f"{data[name]['title']}, {data[name]['source']}" for name in notebooks.datasets_used(stored))
-        return CLAIMS, f"the data here is not that of the stored outputs (here: {here or 'none'})"
+        return CLAIMS, other_data(stored, data)
     return COMPARED, ""
-
-
-def same_data(stored: nbformat.NotebookNode, data: dict) -> bool:
-    """Say whether the data sets that the stored outputs were computed from are the ones that are here."""
-    built_from = stored.metadata.get("nnlib", {}).get("datasets", {})
-    here = {name: data[name]["fingerprint"] for name in notebooks.datasets_used(stored)}
-    return here == {name: dataset["fingerprint"] for name, dataset in built_from.items()}
-
-
-def difference(stored: list, fresh: list) -> str | None:
-    """Say in words where a cell's fresh outputs leave the stored ones, or return None."""
-    before, now = _texts(stored), _texts(fresh)
-    for kind in [*before, *(kind for kind in now if kind not in before)]:
-        old, new = before.get(kind, []), now.get(kind, [])
-        for place in range(max(len(old), len(new))):
-            old_lines, new_lines = (text[place].split("\n") if place < len(text) else [] for text in (old, new))
-            for line in range(max(len(old_lines), len(new_lines))):
-                pair = [lines[line] if line < len(lines) else None for lines in (old_lines, new_lines)]
-                if pair[0] != pair[1]:
-                    was, is_now = ("nothing" if text is None else text or "an empty line" for text in pair)
-                    return f"{kind}, line {line + 1}\n  stored: {was}\n  now:    {is_now}"
-    return None
-
-
-def _texts(outputs):
-    """Collect what nbval compares: kind -> list of texts (pictures are looked at, not compared)."""
-    texts = defaultdict(list)
-    for output in outputs:
-        if output.output_type == "stream":
-            texts[f"printed text ({output.name})"].append(output.text)
-        elif output.output_type == "error":
-            texts["error"].append(f"{output.ename}: {output.evalue}")
-        else:
-            for kind, text in output.data.items():
-                if kind not in ("image/png", "image/jpeg", "application/vnd.jupyter.widget-view+json"):
-                    texts[f"result ({kind})"].append(text if isinstance(text, str) else repr(text))
-    return texts
 
 
 class Unrun(Exception):
@@ -84,43 +47,30 @@ class Fault(Exception):
 
 
 class Report:
-    """The pytest plugin around nbval: gives each notebook its tier, words the failures, counts for the run table."""
+    """The pytest plugin around nbval, for one notebook: gives it its tier, words the failures, counts."""
 
-    def __init__(self, tiers: dict[Path, str], same: dict[Path, bool]):
-        self.tiers, self.same = tiers, same  # by path: the tier, and whether the data is that of the stored outputs
-        self.rows, self.failures, self.more, self.broken = {}, {}, defaultdict(list), set()
+    def __init__(self, found: Record, same: bool, tell):
+        self.found, self.same, self.tell = found, same, tell  # same: is the data that of the stored outputs?
+        self.broken = False
 
     def pytest_collectstart(self, collector):
         """Tell nbval whether to compare this notebook's outputs."""
         if isinstance(collector, IPyNbFile):
-            collector.compare_outputs = self.tiers[collector.path] == COMPARED
-            self.rows[collector.path] = {
-                "notebook": collector.path.stem,
-                "tier": self.tiers[collector.path],
-                "seconds": 0.0,
-                "compared": 0,
-                "claims held": 0,
-                "executed only": 0,
-                "result": "passed",
-            }
+            collector.compare_outputs = self.found.tier == COMPARED
 
     def pytest_collection_modifyitems(self, items):
         """Leave out empty cells, and give each cell its number (that of In [n]) and its heading."""
-        places = {}
-        for item in list(items):
-            if not item.cell.source.strip():
-                items.remove(item)
-                continue
-            if item.path not in places:
-                places[item.path] = iter(notebooks.code_cells(item.parent.nb))
-            _, item.heading = next(places[item.path])
-            item.number = sum(other.path == item.path for other in items[: items.index(item)]) + 1
+        items[:] = [item for item in items if item.cell.source.strip()]
+        for number, item in enumerate(items, 1):
+            item.number, item.total = number, len(items)
+            _, item.heading = notebooks.code_cells(item.parent.nb)[number - 1]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item):
         """Skip the rest of a notebook in which a cell could not be run: what follows would only echo it."""
-        if item.path in self.broken:
+        if self.broken:
             pytest.skip("an earlier cell of this notebook failed")
+        self.tell(item.number, item.total, item.heading)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
@@ -132,7 +82,7 @@ class Report:
         if item.options["check"] or "raises-exception" in notebooks.tags(item.cell):
             if fault := notebooks.fault_of(item.cell, item.test_outputs):
                 raise Fault(*fault)
-        if self.same[item.path]:
+        if self.same:
             stored, fresh = notebooks.claims(item.cell.outputs), notebooks.claims(item.test_outputs)
             if stored != fresh:
                 old, new = ("; ".join(claims) or "none" for claims in (stored, fresh))
@@ -143,27 +93,29 @@ class Report:
     def pytest_runtest_makereport(self, item, call):
         """Count what the cell did; put its failure into words."""
         report = yield
-        row = self.rows[item.path]
-        row["seconds"] += call.duration
+        found = self.found
+        found.seconds += call.duration
         if report.failed:
-            row["result"] = "FAILED"
+            found.counts["failed"] += 1
             what, detail, todo, goes_on = self._explain(item, call.excinfo)
-            if not goes_on:
-                self.broken.add(item.path)
-            if item.path in self.failures:
-                self.more[item.path].append(item.number)
-            else:
-                self.failures[item.path] = notebooks.describe(
-                    item.path.stem, item.number, item.heading, what, item.cell.source, detail, todo
-                )
-        elif call.when == "call" and report.passed:
-            row["compared" if item.options["check"] else "executed only"] += 1
-            row["claims held"] += len(notebooks.claims(item.test_outputs))
+            found.fail(
+                number=item.number, heading=item.heading, what=what, source=item.cell.source, detail=detail, todo=todo
+            )
+            self.broken = self.broken or not goes_on
+        elif report.skipped:
+            found.counts["skipped"] += 1
+        elif call.when == "call":
+            found.counts["passed"] += 1
+            found.counts["compared" if item.options["check"] else "executed only"] += 1
+            found.claims += notebooks.claims(item.test_outputs)
+        if call.when == "call" and self.same and not self.broken:
+            if drift := drift_of(item.number, item.heading, item.cell, item.test_outputs):
+                found.drift.append(drift)
         return report
 
     def _explain(self, item, excinfo):
         """Return what happened, its detail, what to do, and whether the cells after it are worth running."""
-        error, name = excinfo.value, item.path.stem
+        error, name = excinfo.value, self.found.notebook
         rebuild = f"make build NOTEBOOK={name}"
         if isinstance(error, Unrun):
             todo = f"Without a stored output there is nothing to compare it with. Build the notebook: {rebuild}"
@@ -183,16 +135,6 @@ class Report:
             return what, notebooks.last_lines(error.inner_traceback or str(error)), "", False
         return "could not be run", f"{type(error).__name__}: {error}", "", False
 
-    def pytest_terminal_summary(self, terminalreporter):
-        """Print the first failure of each notebook, then the run table."""
-        terminalreporter.ensure_newline()
-        for path, text in self.failures.items():
-            terminalreporter.line(f"\n{text}")
-            if others := self.more[path]:
-                terminalreporter.line(f"    Later cells that failed too: {', '.join(f'[{n}]' for n in others)}")
-        if self.rows:
-            terminalreporter.line(f"\n{notebooks.table(list(self.rows.values()))}\n")
-
 
 def _await_reply(kernel, msg_id, timeout):
     """Wait for a cell as nbval does, but notice within two seconds when the kernel has died."""
@@ -206,19 +148,31 @@ def _await_reply(kernel, msg_id, timeout):
     raise Empty
 
 
-def validate(tiers: dict[Path, str], same: dict[Path, bool], env: dict[str, str], more: list[str] = ()) -> int:
-    """Run nbval over these notebooks, one after the other, their kernels in `env`; return pytest's exit code."""
-    options = "--nbval --nbval-current-env --no-header --tb=no -rN -o addopts= -p no:cacheprovider -p no:warnings"
-    options = [*options.split(), f"--nbval-cell-timeout={notebooks.CELL_TIMEOUT}", *more]
-    options += [f"--rootdir={next(iter(tiers)).parent}", *map(str, tiers)]
-    mine = dict(os.environ)
+def verify_one(path: Path, tier: str, remark: str, names: list[str], env: dict[str, str], tell) -> Record:
+    """Run nbval over one notebook, its kernel in `env`. This process is there for it alone."""
+    found = Record(path.stem, tier=tier, remark=remark, data=names)
+    options = "--nbval --nbval-current-env --no-header --tb=short -rN -o addopts= -p no:cacheprovider -p no:warnings"
+    options = [*options.split(), f"--nbval-cell-timeout={notebooks.CELL_TIMEOUT}", f"--rootdir={path.parent}"]
     os.environ.clear()
     os.environ.update(env)
-    try:
-        return int(pytest.main(options, plugins=[Report(tiers, same)]))
-    finally:
-        os.environ.clear()
-        os.environ.update(mine)
+    code = pytest.main([*options, str(path)], plugins=[Report(found, not remark, tell)])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise RuntimeError(f"nbval could not run this notebook: pytest ended with {code!r}")
+    found.processor = processor_seconds()
+    return found
+
+
+def columns(found: Record) -> dict:
+    """Return a notebook's row of the run table."""
+    return {
+        "notebook": found.notebook,
+        "tier": found.tier,
+        "seconds": found.seconds,
+        "compared": found.counts["compared"],
+        "claims held": len(found.claims),
+        "executed only": found.counts["executed only"],
+        "result": found.result,
+    }
 
 
 def main() -> int:
@@ -227,7 +181,8 @@ def main() -> int:
         __doc__,
         claims={"action": "store_true", "help": "the claims only, in another arithmetic and with another seed"},
         seed={"default": "1", "help": "NNLIB_SEED for --claims (1)"},
-        junitxml={"help": "also write the counts here"},
+        counts={"type": Path, "help": "also write here how many cells passed, failed and were skipped (JSON)"},
+        note={"action": "append", "default": [], "help": "a line for the run report"},
     )
     paths = [path.resolve() for path in notebooks.find(options.notebooks, options.names, ".ipynb")]
     stored = {path: nbformat.read(path, as_version=4) for path in paths}
@@ -239,14 +194,24 @@ def main() -> int:
         why = pinned.obstacle() or _other_settings()
         arithmetic, settings = {} if pinned.obstacle() else pinned.PINNED, {}
     chosen = {path: choose_tier(notebook, data, why) for path, notebook in stored.items()}
-    for reason in dict.fromkeys(reason for tier, reason in chosen.values() if tier == CLAIMS):
-        names = ", ".join(path.stem for path, (_, because) in chosen.items() if because == reason)
-        print(f"Claims only, no digits compared, for {names}: {reason}.", flush=True)
-    tiers = {path: tier for path, (tier, _) in chosen.items()}
-    same = {path: same_data(notebook, data) for path, notebook in stored.items()}
-    more = [f"--junitxml={options.junitxml}"] if options.junitxml else []
     with notebooks.clean_room(arithmetic, **settings) as env:
-        return validate(tiers, same, env, more)
+        run = Run("make claims" if options.claims else "make test, the notebooks", options.notebooks, env, data)
+        run.notes += options.note
+        for reason in dict.fromkeys(reason for tier, reason in chosen.values() if tier == CLAIMS):
+            names = ", ".join(path.stem for path, (_, because) in chosen.items() if because == reason)
+            run.note(f"Claims only, no digits compared, for {names}: {reason}.")
+        tasks = {}
+        for path, notebook in stored.items():
+            remark = "" if same_data(notebook, data) else other_data(notebook, data)
+            tasks[path.stem] = (path, chosen[path][0], remark, notebooks.datasets_used(notebook))
+        run.gather(verify_one, tasks)
+        run.tell(columns)
+    total = {kind: sum(found.counts[kind] for found in run.records) for kind in ("failed", "passed", "skipped")}
+    if options.counts:
+        notebooks.replace(options.counts, json.dumps(total).encode())
+    words = ", ".join(f"{count} {kind}" for kind, count in total.items() if count or kind == "passed")
+    print(f"==== {words} in {run.elapsed:.1f} s ====")
+    return run.exit_code
 
 
 def _other_settings():
