@@ -7,6 +7,7 @@ matplotlib settings stay outside, and the data is looked for once, here, so that
 import argparse
 import base64
 import contextlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -127,6 +128,20 @@ def datasets_used(notebook: nbformat.NotebookNode) -> list[str]:
     """Return the names that a notebook's code hands to load_dataset."""
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return sorted(set(re.findall(r"""\bload_dataset\(\s*["'](\w+)["']""", source)))
+
+
+def left_out(notebook: nbformat.NotebookNode) -> int:
+    """Return how many cells this machine must leave out: those tagged torch, where PyTorch is not installed."""
+    if importlib.util.find_spec("torch"):
+        return 0
+    return sum("torch" in tags(cell) for cell, _ in code_cells(notebook))
+
+
+def say_what_is_left_out(named: dict[str, nbformat.NotebookNode]) -> None:
+    """Print one line for each of these notebooks (by name) of which cells are left out."""
+    for name, notebook in named.items():
+        if count := left_out(notebook):
+            print(f"PyTorch is not installed: {count} cells of {name} are left out (make setup-torch).", flush=True)
 
 
 def last_lines(text: str) -> str:

@@ -13,9 +13,11 @@ def main() -> int:
     """Run the notebooks named on the command line, or all; a failing one does not stop those after it."""
     options = notebooks.arguments(__doc__, results={"type": Path, "default": notebooks.ROOT / "results"})
     sources = notebooks.find(options.notebooks, options.names)
-    data = notebooks.resolve([notebooks.read_source(source) for source in sources])
+    named = {source.stem: notebooks.read_source(source) for source in sources}
+    data = notebooks.resolve(list(named.values()))
     if why := pinned.obstacle():
         print(f"The last digits may differ from the stored ones: {why}.")
+    notebooks.say_what_is_left_out(named)
     rows, failures = [], []
     with notebooks.clean_room({} if why else pinned.PINNED) as env:
         for source in sources:

@@ -5,6 +5,7 @@
 
 A notebook is in the *compared* tier if this machine can run the pinned arithmetic and has the very data of the stored
 outputs; otherwise in the *claims* tier, where every cell must run and every claim hold. One line says why.
+Cells tagged `torch` do nothing where PyTorch is not installed: they alone are left out then, and a line says so.
 """
 
 import os
@@ -114,6 +115,9 @@ class Report:
             if item.path not in places:
                 places[item.path] = iter(notebooks.code_cells(item.parent.nb))
             _, item.heading = next(places[item.path])
+            item.left_out = "torch" in notebooks.tags(item.cell) and notebooks.left_out(item.parent.nb) > 0
+            if item.left_out:
+                item.options["check"] = False
             item.number = sum(other.path == item.path for other in items[: items.index(item)]) + 1
 
     @pytest.hookimpl(tryfirst=True)
@@ -132,7 +136,7 @@ class Report:
         if item.options["check"] or "raises-exception" in notebooks.tags(item.cell):
             if fault := notebooks.fault_of(item.cell, item.test_outputs):
                 raise Fault(*fault)
-        if self.same[item.path]:
+        if self.same[item.path] and not item.left_out:
             stored, fresh = notebooks.claims(item.cell.outputs), notebooks.claims(item.test_outputs)
             if stored != fresh:
                 old, new = ("; ".join(claims) or "none" for claims in (stored, fresh))
@@ -242,6 +246,7 @@ def main() -> int:
     for reason in dict.fromkeys(reason for tier, reason in chosen.values() if tier == CLAIMS):
         names = ", ".join(path.stem for path, (_, because) in chosen.items() if because == reason)
         print(f"Claims only, no digits compared, for {names}: {reason}.", flush=True)
+    notebooks.say_what_is_left_out({path.stem: notebook for path, notebook in stored.items()})
     tiers = {path: tier for path, (tier, _) in chosen.items()}
     same = {path: same_data(notebook, data) for path, notebook in stored.items()}
     more = [f"--junitxml={options.junitxml}"] if options.junitxml else []
