@@ -68,7 +68,7 @@ def test_every_picture_in_the_text_has_alternative_text(source):
 
 @every_notebook
 def test_only_known_tags_are_used(source):
-    known = {"nbval-ignore-output", "cover", "exercise", "solution", "check", "raises-exception"}
+    known = {"nbval-ignore-output", "cover", "exercise", "solution", "check", "raises-exception", "torch"}
     for number, cell in stored_cells(source):
         assert set(notebooks.tags(cell)) <= known, f"cell [{number}] has a tag that no tool knows"
         assert "NBVAL_" not in cell.source, f"cell [{number}]: use tags, which students don't see"

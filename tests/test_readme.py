@@ -24,6 +24,7 @@ RESULTS = {
     "CNN (two convolutions, Adam)": ("03_cnn_im2col", r"^two convolutions: test accuracy ([\d.]+)%"),
     "CNN (three convolutions)": ("05_cifar10", r"^CNN: test accuracy ([\d.]+)%"),
     "RNN (a photograph row by row)": ("05_cifar10", r"^RNN: test accuracy ([\d.]+)%"),
+    "NumPy beside PyTorch (one convolution, 128)": ("08_numpy_vs_pytorch", r"^nnlib: test accuracy ([\d.]+)%"),
 }
 
 

@@ -68,6 +68,24 @@ from nnlib.claims import claim
 print("process", os.getpid())
 claim("this process has a number", os.getpid(), at_least=0)
 """
+TWINS = """
+# %% tags=["torch"]
+try:
+    import torch
+except ImportError:
+    torch = None
+print("PyTorch is here" if torch else "PyTorch is not installed")
+
+# %%
+print("always")
+
+# %% tags=["torch"]
+from nnlib.claims import claim
+
+if torch:
+    print("twice two is", 2 * 2)
+    claim("PyTorch has a name", torch.__name__, equals="torch")
+"""
 
 pinnable = pytest.mark.skipif(pinned.obstacle() is not None, reason=f"no digits compared here: {pinned.obstacle()}")
 
@@ -295,6 +313,73 @@ def test_samples_are_never_built_from_and_only_their_claims_are_verified(tmp_pat
     assert row(result.stdout, "01_data")[1] == "claims"
 
 
+# -------------------------------------------------------------------------------------------------------------- PyTorch
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """A folder with a notebook that needs PyTorch, and the settings that put a stand-in for it there, or hide it."""
+    folder, there, hidden = (tmp_path_factory.mktemp(name) for name in ("twins", "there", "hidden"))
+    write(folder, "01_twins", TWINS)
+    (there / "torch.py").touch()
+    (hidden / "sitecustomize.py").write_text('import sys\n\nsys.modules["torch"] = None\n')  # import torch: ImportError
+    return folder, {"PYTHONPATH": str(there)}, {"PYTHONPATH": str(hidden)}
+
+
+LEFT_OUT = "PyTorch is not installed: 2 cells of 01_twins are left out (make setup-torch)."
+
+
+@pinnable
+def test_without_pytorch_its_cells_are_left_out_and_no_others(twins, tool):
+    folder, there, hidden = twins
+    stored = folder / "01_twins.ipynb"
+    refused = tool("build", "--notebooks", folder, **hidden)
+    assert refused.returncode == 1 and not stored.exists()
+    assert f"Nothing was built: {LEFT_OUT}" in refused.stdout.splitlines()
+    assert tool("build", "--notebooks", folder, **there).returncode == 0
+
+    def digit(_, cells):
+        cells[2].outputs[0].text = cells[2].outputs[0].text.replace("4", "5")
+
+    def no_tag(_, cells):
+        cells[2].metadata["tags"] = []
+
+    def no_tag_and_a_clock(_, cells):
+        cells[2].metadata["tags"] = ["nbval-ignore-output"]
+
+    def no_guard(_, cells):
+        cells[2].source = cells[2].source.replace("if torch:", "if True:")
+
+    def other_digit(_, cells):
+        cells[1].outputs[0].text = "never"
+
+    for number, change in enumerate((digit, no_tag, no_tag_and_a_clock, no_guard, other_digit), 2):
+        shutil.copy(stored, folder / f"0{number}_{change.__name__}.ipynb")
+        edit(folder / f"0{number}_{change.__name__}.ipynb", change)
+
+    both = tool("verify", "--notebooks", folder, **there).stdout
+    assert "PyTorch is not installed" not in both
+    assert row(both, "01_twins")[3:] == ["3", "1", "0", "passed"]
+    assert "stored: twice two is 5" in block(both, "02_digit")
+    alone = tool("verify", "--notebooks", folder, **hidden).stdout
+    assert LEFT_OUT in alone.splitlines()
+    assert row(alone, "01_twins")[3:] == ["1", "0", "2", "passed"]
+    assert row(alone, "02_digit")[-1] == "passed"  # in a cell that is left out nothing is compared
+    assert "stored: twice two is 4" in block(alone, "03_no_tag")
+    assert "stored: PyTorch has a name" in block(alone, "04_no_tag_and_a_clock")
+    assert "has no attribute '__name__'" in block(alone, "05_no_guard")
+    assert "stored: never" in block(alone, "06_other_digit")
+    claims = tool("verify", "--claims", "01_twins", "--notebooks", folder, **hidden)
+    assert claims.returncode == 0 and LEFT_OUT in claims.stdout.splitlines()
+
+
+def test_a_run_without_pytorch_says_what_it_leaves_out(twins, tool, tmp_path):
+    folder, there, hidden = twins
+    for settings, lines in ((hidden, 1), (there, 0)):
+        result = tool("run", "01_twins", "--notebooks", folder, "--results", tmp_path, **settings)
+        assert result.returncode == 0 and result.stdout.splitlines().count(LEFT_OUT) == lines
+
+
 # ---------------------------------------------------------------------------------------------------------------- pairs
 
 
@@ -380,12 +465,12 @@ def test_outputs_made_with_another_seed_are_not_built(monkeypatch):
     monkeypatch.delenv("NNLIB_DEVICE", raising=False)
     monkeypatch.delenv("NNLIB_SEED", raising=False)
     full, sample = ({"mnist": {"title": "MNIST", "source": source}} for source in ("official", "sample"))
-    assert build.refusal(full) is None
-    assert "sample" in build.refusal(sample)
+    assert build.refusal(full, {}) is None
+    assert "sample" in build.refusal(sample, {})
     monkeypatch.setenv("NNLIB_SEED", "1")
-    assert "NNLIB_SEED" in build.refusal(full)
+    assert "NNLIB_SEED" in build.refusal(full, {})
     monkeypatch.setattr(pinned, "obstacle", lambda: "one core only")
-    assert build.refusal(full) == "one core only"
+    assert build.refusal(full, {}) == "one core only"
 
 
 def test_a_difference_is_worded():

@@ -35,12 +35,14 @@ def _forget_folders(notebook):
                 ]
 
 
-def refusal(data: dict[str, dict[str, str]]) -> str | None:
-    """Say why outputs made here and now must not be committed, or return None."""
+def refusal(data: dict[str, dict[str, str]], named: dict) -> str | None:
+    """Say why outputs of the notebooks `named` (by name) made here and now must not be committed, or return None."""
     if why := pinned.obstacle():
         return why
     if samples := [dataset["title"] for dataset in data.values() if dataset["source"] == "sample"]:
         return f"only a sample is here of {', '.join(samples)} (make data fetches the full data)"
+    if lines := notebooks.what_is_left_out(named):
+        return " ".join(lines).rstrip(".")
     for name, usual in (("NNLIB_SEED", "0"), ("NNLIB_DEVICE", "cpu")):
         if os.environ.get(name, usual) != usual:
             return f"{name} is set to {os.environ[name]}, the stored outputs are those of {name}={usual}"
@@ -51,8 +53,9 @@ def main() -> int:
     """Build the notebooks named on the command line, or all."""
     options = notebooks.arguments(__doc__)
     sources = notebooks.find(options.notebooks, options.names)
-    data = notebooks.resolve([notebooks.read_source(source) for source in sources])
-    if why := refusal(data):
+    named = {source.stem: notebooks.read_source(source) for source in sources}
+    data = notebooks.resolve(list(named.values()))
+    if why := refusal(data, named):
         print(f"Nothing was built: {why}.")
         return 1
     failed = 0

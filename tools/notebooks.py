@@ -7,6 +7,7 @@ matplotlib settings stay outside, and the data is looked for once, here, so that
 import argparse
 import base64
 import contextlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -136,6 +137,21 @@ def datasets_used(notebook: nbformat.NotebookNode) -> list[str]:
     """Return the names that a notebook's code hands to load_dataset."""
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return sorted(set(re.findall(r"""\bload_dataset\(\s*["'](\w+)["']""", source)))
+
+
+def is_left_out(cell: nbformat.NotebookNode) -> bool:
+    """Say whether this machine must leave a cell out: it is tagged torch, and PyTorch is not installed."""
+    return "torch" in tags(cell) and importlib.util.find_spec("torch") is None
+
+
+def what_is_left_out(named: dict[str, nbformat.NotebookNode]) -> list[str]:
+    """Return one line for each of these notebooks (by name) that has cells which are left out."""
+    counts = {name: sum(is_left_out(cell) for cell, _ in code_cells(notebook)) for name, notebook in named.items()}
+    return [
+        f"PyTorch is not installed: {count} cells of {name} are left out (make setup-torch)."
+        for name, count in counts.items()
+        if count
+    ]
 
 
 def last_lines(text: str) -> str:

@@ -61,12 +61,15 @@ def main() -> int:
     """Run the notebooks named on the command line, or all; a failing one does not stop the others."""
     options = notebooks.arguments(__doc__, results={"type": Path, "default": notebooks.ROOT / "results"})
     sources = notebooks.find(options.notebooks, options.names)
-    data = notebooks.resolve([notebooks.read_source(source) for source in sources])
+    named = {source.stem: notebooks.read_source(source) for source in sources}
+    data = notebooks.resolve(list(named.values()))
     why = pinned.obstacle()
     with notebooks.clean_room({} if why else pinned.PINNED) as env:
         run = record.Run("make run", options.notebooks, env, data)
         if why:
             run.note(f"The last digits may differ from the stored ones: {why}.")
+        for line in notebooks.what_is_left_out(named):
+            run.note(line)
         run.gather(run_one, {source.stem: (source, options.results, data, pinned.words(why)) for source in sources})
         used = "; ".join(f"{dataset['title']}, {dataset['source']}" for dataset in data.values())
         run.tell(columns)

@@ -5,6 +5,7 @@
 
 A notebook is in the *compared* tier if this machine can run the pinned arithmetic and has the very data of the stored
 outputs; otherwise in the *claims* tier, where every cell must run and every claim hold. One line says why.
+Cells tagged `torch` do nothing where PyTorch is not installed: they alone are left out then, and a line says so.
 """
 
 import json
@@ -64,6 +65,8 @@ class Report:
         for number, item in enumerate(items, 1):
             item.number, item.total = number, len(items)
             _, item.heading = notebooks.code_cells(item.parent.nb)[number - 1]
+            item.left_out = notebooks.is_left_out(item.cell)
+            item.options["check"] &= not item.left_out
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item):
@@ -82,7 +85,7 @@ class Report:
         if item.options["check"] or "raises-exception" in notebooks.tags(item.cell):
             if fault := notebooks.fault_of(item.cell, item.test_outputs):
                 raise Fault(*fault)
-        if self.same:
+        if self.same and not item.left_out:
             stored, fresh = notebooks.claims(item.cell.outputs), notebooks.claims(item.test_outputs)
             if stored != fresh:
                 old, new = ("; ".join(claims) or "none" for claims in (stored, fresh))
@@ -200,6 +203,8 @@ def main() -> int:
         for reason in dict.fromkeys(reason for tier, reason in chosen.values() if tier == CLAIMS):
             names = ", ".join(path.stem for path, (_, because) in chosen.items() if because == reason)
             run.note(f"Claims only, no digits compared, for {names}: {reason}.")
+        for line in notebooks.what_is_left_out({path.stem: notebook for path, notebook in stored.items()}):
+            run.note(line)
         tasks = {}
         for path, notebook in stored.items():
             remark = "" if same_data(notebook, data) else other_data(notebook, data)
