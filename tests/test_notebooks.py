@@ -1,5 +1,7 @@
 """Every committed pair is whole: its halves agree, each cell has been run, each exercise has its solution and check."""
 
+import re
+
 import nbformat
 import pytest
 
@@ -41,6 +43,22 @@ def test_nothing_is_stored_that_a_reader_should_not_see(source):
         raised = [output.ename for output in cell.outputs if output.output_type == "error"]
         expected = "raises-exception" in notebooks.tags(cell)
         assert bool(raised) == expected, f"cell [{number}]: raised {raised}, tagged raises-exception: {expected}"
+
+
+@every_notebook
+def test_every_figure_has_alternative_text(source):
+    figures = 0
+    for number, cell in stored_cells(source):
+        for output in cell.outputs:
+            for kind in output.get("data", {}):
+                if kind.startswith("image/"):
+                    alt = output.metadata.get(kind, {}).get("alt", "")
+                    assert len(alt.split()) >= 5, f"cell [{number}]: use plots.show(figure, alt=...), a whole sentence"
+                    figures += 1
+    assert figures, "a notebook without any figure"
+    pages = [cell.source for cell in nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells]
+    for alt, target in re.findall(r"!\[(.*?)\]\((.*?)\)", "\n".join(pages), re.DOTALL):
+        assert len(alt.split()) >= 5, f"{target} is shown without alternative text"
 
 
 @every_notebook
