@@ -46,9 +46,9 @@ full = "sample" not in (digits.source, colour.source)
 
 # %%
 def prepare(data, fraction):
-    """Return (images, labels) for training, at most 20,000, and for validation."""
+    """Return (images, labels) for training, at most 15,000, and for validation."""
     (images, labels), validation = data.split(fraction, rng)
-    return (images[:20_000], labels[:20_000]), validation
+    return (images[:15_000], labels[:15_000]), validation
 
 
 digits_train, digits_validation = prepare(digits, 1 / 12)
@@ -816,7 +816,7 @@ def show_occlusion(model, images, labels, names, size, fills, title, alt):
         for axes, fill in zip(column[1:], fills.values(), strict=True):
             values = occlusion_map(model, image, label, size, fill)
             extent = (size / 2 - 1, side - size / 2 + 1, side - size / 2 + 1, size / 2 - 1)  # the square's middle
-            drawn = axes.imshow(values, cmap="RdBu_r", vmin=-4, vmax=4, extent=extent)
+            drawn = axes.imshow(values, cmap="RdBu_r", vmin=-2, vmax=2, extent=extent)
             axes.set(xlim=(0, side), ylim=(side, 0))
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
@@ -919,7 +919,7 @@ for axes, weights, title in ((left, rnn_before, "Before training"), (middle, rnn
 left.set_ylabel("pixel of the row, from left to right")
 figure.colorbar(drawn, ax=middle, label="weight")
 right.barh(np.arange(28), moved, color="C0")
-right.set(title="How far they moved", xlabel="change (root mean square)")
+right.set(title="How far they moved", xlabel="rms change")
 figure.suptitle(f"The input weights of an RNN with 64 units ({digits.title})")
 plots.show(
     figure,
@@ -929,8 +929,8 @@ plots.show(
 
 # %% [markdown]
 # The outermost pixels are black in nearly every digit. A weight that is always multiplied by 0 gets a gradient of 0,
-# and stays as it was drawn: the rows at the upper and lower rim are the same noise in both pictures. If you did not
-# know that, you might find a pattern in them.
+# and stays as it was drawn: the rows at the upper and lower rim are as pale as before. Towards the middle there are
+# vertical strokes of one colour, a few pixels long: a unit that compares two places of a row, and does so in every row.
 #
 # ## What such pictures show, and what they don't
 #
