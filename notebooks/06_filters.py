@@ -9,10 +9,10 @@
 # %% [markdown]
 # # 6 · What the filters look for
 #
-# **What you will build.** Seven ways to look inside a network: its filters before and after training, what each layer
-# makes of a picture, the patches that a filter likes best, the picture that a class would love most, the smallest
-# change that fools it, and what happens to the answer when a part of the picture is hidden. Each is a few lines of
-# NumPy. And each comes with a measurement, because pictures of networks are persuasive, and some of them lie.
+# **What you will build.** Six ways to look inside a network: its filters before and after training, what each layer
+# makes of a picture, the patches that a filter likes best, the picture that a class would love most, a tiny change that
+# fools it, and what happens to the answer when a part of the picture is hidden. Each is a few lines of NumPy. And each
+# comes with a measurement, because pictures of networks are persuasive, and some of them lie.
 #
 # ![Twenty-four colour filters of the first layer, before training and after](images/06_filters.png)
 #
@@ -53,8 +53,8 @@ def prepare(data, fraction):
 
 digits_train, digits_validation = prepare(digits, 1 / 12)
 colour_train, colour_validation = prepare(colour, 1 / 10)
-for data, train in ((digits, digits_train), (colour, colour_train)):
-    print(f"{data.title}: trained on {train[0].shape}, classes: {', '.join(data.class_names)}")
+for data, (images, _) in ((digits, digits_train), (colour, colour_train)):
+    print(f"{data.title}: trained on {images.shape}, classes: {', '.join(data.class_names)}")
 
 # %% [markdown]
 # ## Predict first
@@ -158,7 +158,7 @@ def filters_of(model):
 
 reader = digit_network(np.random.default_rng(SEED))
 reader_before = filters_of(reader)
-train(reader, digits_train, digits_validation, epochs=2 if full else 3)
+history = train(reader, digits_train, digits_validation, epochs=2 if full else 3)
 
 # %%
 viewer = colour_network(np.random.default_rng(SEED))
@@ -255,7 +255,7 @@ print(f"{colour.title}: before training {colour_before:+.2f}, after {colour_afte
 # %%
 plain = digit_network(np.random.default_rng(SEED), init=nnlib.he_normal)
 plain_before = filters_of(plain)
-history = train(plain, digits_train, digits_validation, epochs=2 if full else 3, progress=False)
+train(plain, digits_train, digits_validation, epochs=2 if full else 3, progress=False)
 plain_after = filters_of(plain)
 _, reader_accuracy = nnlib.evaluate(reader, *digits_validation)
 _, plain_accuracy = nnlib.evaluate(plain, *digits_validation)
