@@ -281,9 +281,9 @@ plots.show(
 )
 
 # %% [markdown]
-# So the picture on top is honest about *this* network and says little about others. What a filter looks like depends on
-# how it began, and a network can do its work with filters that nobody can read: the layers behind them learn to make
-# use of whatever speckle they get. An ugly filter is not an untrained one.
+# So the tidy filters above tell the truth about *their* network, and little about others. What a filter looks like
+# depends on how it began, and a network can do its work with filters that nobody can read: the layers behind them learn
+# to make use of whatever speckle they get. An ugly filter is not an untrained one.
 #
 # ## One picture, layer by layer
 #
@@ -616,8 +616,8 @@ show_dreams(
     ten_digits,
     digits.class_names,
     "What the digit network would love to see, class by class",
-    "Three rows of ten. Plain: scattered dots and dashes without a digit. With the rules: soft strokes that hint at "
-    "digits. Last row: real digits.",
+    "Three rows of ten. Plain: strokes that suggest a digit, drowned in dots and dashes. With the rules: soft "
+    "strokes on black. Last row: real digits.",
 )
 show_dreams(
     colour_dreams,
@@ -802,7 +802,9 @@ def occlusion_map(model, image, label, size, fill, step=2):
     variants = np.repeat(to_floats(image)[None], len(corners) + 1, axis=0)  # the last one stays whole
     for variant, (row, column) in zip(variants, corners, strict=False):
         variant[row : row + size, column : column + size] = fill
-    loss = -np.log(np.maximum(probabilities(model.predict(variants))[:, label], 1e-30))
+    logits = model.predict(variants).astype(np.float64)
+    others = np.delete(logits, label, axis=1)
+    loss = np.log1p(np.exp(others - logits[:, [label]]).sum(axis=1))  # -log p, exact even where p is nearly 1
     return (loss[:-1] - loss[-1]).reshape(len(places), len(places))
 
 
@@ -881,13 +883,13 @@ def examine(model, validation_set, size, count):
 
 
 print("one grey square makes the answer wrong    the worst square   a random one   agreement of grey and black maps")
-hidden = {}
+hidden, agreement = {}, {}
 for title, model, validation_set, size in (
     (digits.title, reader, digits_validation, 7),
     (colour.title, viewer, colour_validation, 8),
 ):
-    hidden[title], agreement = examine(model, validation_set, size, 100 if full else 50)
-    print(f"{title:<39} {hidden[title]['worst']:18.0%} {hidden[title]['random']:14.0%} {agreement:34.2f}")
+    hidden[title], agreement[title] = examine(model, validation_set, size, 100 if full else 50)
+    print(f"{title:<39} {hidden[title]['worst']:18.0%} {hidden[title]['random']:14.0%} {agreement[title]:34.2f}")
 
 # %% [markdown]
 # The worst square does matter: where the map points, a sixteenth of the picture decides. But remember that it is the
@@ -929,8 +931,8 @@ plots.show(
 
 # %% [markdown]
 # The outermost pixels are black in nearly every digit. A weight that is always multiplied by 0 gets a gradient of 0,
-# and stays as it was drawn: the rows at the upper and lower rim are as pale as before. Towards the middle there are
-# vertical strokes of one colour, a few pixels long: a unit that compares two places of a row, and does so in every row.
+# and stays as it was drawn: the rows at the upper and lower rim are as pale as before. Further in, most columns are red
+# at one height and blue at another: such a unit compares two places of a row, and does so in every row.
 #
 # ## What such pictures show, and what they don't
 #
@@ -977,6 +979,7 @@ for title, wrong in hidden.items():
         wrong["worst"] - wrong["random"],
         at_least=0.1,
     )
+claim("the maps of grey and of black squares are far from equal", max(agreement.values()), at_most=0.6)
 claim(
     "the middle pixels' weights moved at least ten times as far as the outermost",
     moved[8:20].mean() / moved[[0, -1]].mean(),
