@@ -163,7 +163,7 @@ history = train(reader, digits_train, digits_validation, epochs=2 if full else 3
 # %%
 viewer = colour_network(np.random.default_rng(SEED))
 viewer_before = filters_of(viewer)
-history = train(viewer, colour_train, colour_validation, epochs=3 if full else 4)
+history = train(viewer, colour_train, colour_validation, epochs=3)
 
 # %% [markdown]
 # ## The filters, before and after
@@ -577,7 +577,7 @@ def blur(x, amount):
     return x
 
 
-def dream(model, start, steps=150, step=0.5, decay=0.0, soften=0.0, jitter=0):
+def dream(model, start, steps=150 if full else 80, step=0.5, decay=0.0, soften=0.0, jitter=0):
     """start: (10, H, W, C), one picture a class. Returns the pictures that climb the score of their class."""
     x, moves = start.astype(np.float32), np.random.default_rng(SEED)
     for _ in range(steps):
