@@ -116,6 +116,29 @@ def weight_grid(weights: np.ndarray, captions: Sequence[str], title: str, column
     return figure
 
 
+def mosaic(weights: np.ndarray, columns: int) -> np.ndarray:
+    """Lay filters out as one picture for `imshow`, row by row, with a gap of one pixel between neighbours.
+
+    weights (N, H, W): returns the weights themselves, to be drawn on one colour scale for all, with NaN in the gaps.
+    weights (N, H, W, 3): returns colours in 0..1, each filter scaled by its own largest weight; a weight of 0 is
+    mid-grey, a filter of zeros too, and the gaps are white. Raises ValueError for other shapes.
+    """
+    if weights.ndim not in (3, 4) or weights.shape[3:] not in ((), (3,)) or 0 in weights.shape or columns < 1:
+        raise ValueError(f"expected weights (N, H, W) or (N, H, W, 3) and columns, got {weights.shape} and {columns}")
+    N, H, W = weights.shape[:3]
+    if weights.ndim == 4:
+        largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+        weights = 0.5 + 0.5 * weights / np.where(largest > 0, largest, 1)
+    columns = min(columns, N)
+    rows = -(-N // columns)
+    gap = np.nan if weights.ndim == 3 else 1.0
+    sheet = np.full((rows * (H + 1) - 1, columns * (W + 1) - 1, *weights.shape[3:]), gap)
+    for k, picture in enumerate(weights):
+        top, left = k // columns * (H + 1), k % columns * (W + 1)
+        sheet[top : top + H, left : left + W] = picture
+    return sheet
+
+
 def flow_diagram(boxes: Sequence[str], forward: Sequence[str], backward: Sequence[str], title: str) -> Figure:
     """Boxes from left to right; between neighbours a blue arrow for the way forward and a red one for the way back.
 
