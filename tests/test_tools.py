@@ -251,6 +251,8 @@ def test_run_goes_on_after_a_failure_and_leaves_the_pair_alone(tmp_path, tool):
     assert row(result.stdout, "03_loose")[2:] == ["1", "1", "passed"]
     assert "results" in result.stdout.splitlines()[-1]
     assert not list(tmp_path.glob("*.ipynb")) and len(list((tmp_path / "results").glob("*.ipynb"))) == 3
+    known = nbformat.read(tmp_path / "results" / "03_loose.ipynb", as_version=4).metadata["nnlib"]  # for its report
+    assert known["datasets"] == {} and re.match(r"NumPy \d+\.\S+ in the pinned|NumPy .*, not in", known["environment"])
 
 
 def test_samples_are_never_built_from_and_only_their_claims_are_verified(tmp_path, tool):
