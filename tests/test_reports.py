@@ -212,12 +212,10 @@ def test_a_long_word_needs_places_to_break(tmp_path):
 @pytest.mark.parametrize("bug", [False, True])
 def test_code_stays_with_its_figure(tmp_path, bug):
     cells = []
-    for number in range(9):  # wherever on the page they come to lie
+    for number in range(9):  # wherever on the page they come to lie; each figure another, for pypdf counts them
         code = "\n".join(f"line = {i}" for i in range(5 + 6 * number)) + f"\nlast_{number} = 1"
-        cells += [
-            "filler " * 60 * (number % 5),
-            (code, figure(height=200 + number)),
-        ]  # each figure another: pypdf counts them
+        printed = [said("printed\n")] * (number % 2)
+        cells += ["filler " * 60 * (number % 5), (code, *printed, figure(height=200 + number))]
     path = tmp_path / "a.ipynb"
     notebook(*cells, path=path)
     old, new = ("sticky: sticky", "sticky: false") if bug else ("", "")

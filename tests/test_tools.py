@@ -283,6 +283,8 @@ def test_run_goes_on_after_a_failure_and_leaves_the_pair_alone(tmp_path, tool):
     assert not list(tmp_path.glob("*.ipynb")) and len(list((tmp_path / "results").glob("*.ipynb"))) == 3
     page = (tmp_path.parent / "reports" / "run.html").read_text("utf-8")
     assert "cell [1], under <b>“Deep inside”</b>, raised an error" in page and "it has not been built yet" in page
+    known = nbformat.read(tmp_path / "results" / "03_loose.ipynb", as_version=4).metadata["nnlib"]  # for its report
+    assert known["datasets"] == {} and re.match(r"NumPy \d+\.\S+ in the pinned|NumPy .*, not in", known["environment"])
 
 
 def test_run_tells_where_an_output_is_not_the_stored_one(damaged, tmp_path, tool):

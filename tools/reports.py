@@ -451,7 +451,8 @@ def nearest(number: int) -> str:
 
 def quoted(text: str) -> str:
     """Return a text as a Typst string on one line; a word too long for a line gets places where it may break."""
-    text = re.sub(r"\S{40,}", lambda found: "\u200b".join(re.findall(".{1,10}", found.group())), text)
+    text = re.sub(r"\S{40,}", lambda found: re.sub(r"(?<=[(\[{,.=/])(?=\w)", "\u200b", found.group()), text)
+    text = re.sub(r"[^\s\u200b]{40,}", lambda found: "\u200b".join(re.findall(".{1,10}", found.group())), text)
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
 
@@ -492,7 +493,9 @@ def typst_cell(cell: Cell) -> list[dict]:
             case Picture(file, alt):
                 blocks.append(raw(f"#figure-of({quoted(file)}, {quoted(alt)})", "typst"))
             case Printed(text, is_error):
-                blocks.append(raw(f"#printed({str(is_error).lower()}, {typst_lines(text)})", "typst"))
+                sticky = shown is not cell.shown[-1]  # what a cell prints stays with the figure that follows
+                how = f"{str(is_error).lower()}, {str(sticky).lower()}"
+                blocks.append(raw(f"#printed({how}, {typst_lines(text)})", "typst"))
             case texts if cell.prompt:
                 blocks += [raw("#output[", "typst"), *change(texts, typst_of), raw("]", "typst")]
             case texts:
@@ -645,10 +648,12 @@ def render(path: Path, work: Path, folder: Path) -> Report:
 def render_course(reports: list[Report], work: Path, folder: Path) -> None:
     """Bind notebooks that have been rendered into course.pdf, a chapter each."""
     claims = sum(len(report.info["claims"]) for report in reports)
+    environments = dict.fromkeys(dict(report.info["facts"])["Environment"] for report in reports)
+    facts = [("Notebooks", str(len(reports))), ("Environment", "; ".join(environments))]
     info = {
         "course": COURSE,
         "title": COURSE,
-        "facts": [("Notebooks", str(len(reports))), ("Results", f"claims held: {claims}")],
+        "facts": [*facts, ("Results", f"claims held: {claims}")],
         "claims": [],
         "chinese": next((report.info["chinese"] for report in reports if report.info["chinese"]), None),
     }
