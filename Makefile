@@ -7,12 +7,13 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install -qq -c constraints.t
 INPUTS := pyproject.toml constraints.txt
 NOTEBOOK ?=
 SEED ?= 1
+FORMAT ?= plain
 ifdef DATA
 export NNLIB_DATA := $(DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch lab run test claims build bench data clean
+.PHONY: help setup setup-torch lab run test claims build bench student data clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -40,6 +41,9 @@ build: .venv/.has-course  ## compute the stored outputs anew (or NOTEBOOK=01_mlp
 
 bench: .venv/.has-course .venv/.has-torch  ## nnlib beside PyTorch, in one run: speed and memory (an idle machine, please)
 	@$(PY) -m benchmarks.bench
+
+student: .venv/.has-course  ## write the notebooks without solutions into student/ (or NOTEBOOK=01_mlp; FORMAT=nbgrader)
+	@$(PY) -m tools.student --format $(FORMAT) $(NOTEBOOK)
 
 data: .venv/.has-nnlib  ## fetch the real data sets into data/
 	@$(PY) -W ignore::RuntimeWarning:runpy -m nnlib.datasets
