@@ -8,12 +8,14 @@ INPUTS := pyproject.toml constraints.txt
 NOTEBOOK ?=
 SEED ?= 1
 FORMAT ?= plain
+SUBMISSIONS ?= submissions
+SCHEDULER ?=
 ifdef DATA
 export NNLIB_DATA := $(DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch lab run test claims build bench student data clean
+.PHONY: help setup setup-torch setup-grade lab run test claims build bench student grade data clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -23,6 +25,8 @@ help:  ## this list
 setup: .venv/.has-course .venv/.has-test  ## install everything for students and instructors into .venv
 
 setup-torch: .venv/.has-torch  ## add PyTorch, the oracle of the tests (without it they are skipped)
+
+setup-grade: .venv/.has-dask .venv/.has-nbgrader  ## add Dask and nbgrader, if you grade on a cluster or with nbgrader
 
 lab: .venv/.has-course  ## open the notebooks in JupyterLab
 	@$(PY) -m tools.pinned $(PY) -m jupyterlab --ServerApp.root_dir=notebooks
@@ -44,6 +48,9 @@ bench: .venv/.has-course .venv/.has-torch  ## nnlib beside PyTorch, in one run: 
 
 student: .venv/.has-course  ## write the notebooks without solutions into student/ (or NOTEBOOK=01_mlp; FORMAT=nbgrader)
 	@$(PY) -m tools.student --format $(FORMAT) $(NOTEBOOK)
+
+grade: .venv/.has-course  ## check what students handed in (SUBMISSIONS=folder; SCHEDULER=tcp://... for a Dask cluster)
+	@$(PY) -m tools.grade $(SUBMISSIONS) $(NOTEBOOK) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 data: .venv/.has-nnlib  ## fetch the real data sets into data/
 	@$(PY) -W ignore::RuntimeWarning:runpy -m nnlib.datasets

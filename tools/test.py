@@ -1,4 +1,4 @@
-"""Everything `make test` checks, in three stages: the style, the unit tests, the notebooks. One failure fails it all.
+"""All that `make test` checks, in four stages: style, unit tests, notebooks, exercises. One failure fails it all.
 
 python -m tools.test
 """
@@ -31,16 +31,19 @@ def counts(report: Path) -> dict[str, int]:
 
 def main() -> int:
     """Run all stages, whatever the earlier ones find, and close with one line."""
-    unit, nbval = CACHE / "unit.xml", CACHE / "notebooks.xml"
+    unit, nbval, editions = (CACHE / f"{name}.xml" for name in ("unit", "notebooks", "editions"))
     CACHE.mkdir(exist_ok=True)
-    for old in (unit, nbval):
+    for old in (unit, nbval, editions):
         old.unlink(missing_ok=True)
     verdicts = {
         "style": all([run("style", "ruff", "check", "."), run("format", "ruff", "format", "--check", ".")]),
         "unit tests": run("unit tests", "pytest", f"--junitxml={unit}"),
         "notebooks": run("notebooks", "tools.verify", f"--junitxml={nbval}"),
+        "exercises": run(
+            "exercises", "pytest", "-q", "-m", "editions", "tests/test_editions.py", f"--junitxml={editions}"
+        ),
     }
-    tallies = [counts(unit), counts(nbval)]
+    tallies = [counts(unit), counts(nbval), counts(editions)]
     total = ", ".join(f"{sum(tally[kind] for tally in tallies)} {kind}" for kind in ("passed", "failed", "skipped"))
     stages = ", ".join(f"{name} {'passed' if passed else 'FAILED'}" for name, passed in verdicts.items())
     print(f"\n==== {total}: {stages} ====")
