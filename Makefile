@@ -7,6 +7,9 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install -qq -c constraints.t
 INPUTS := pyproject.toml constraints.txt
 NOTEBOOK ?=
 SEED ?= 1
+FORMAT ?= plain
+SUBMISSIONS ?= submissions
+SCHEDULER ?=
 ifdef DATA
 export NNLIB_DATA := $(DATA)
 endif
@@ -15,7 +18,7 @@ export NNLIB_JOBS := $(JOBS)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch lab run reports test test-lab claims build bench data clean
+.PHONY: help setup setup-torch setup-grade lab run reports test test-lab claims build bench student grade data clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -25,6 +28,8 @@ help:  ## this list
 setup: .venv/.has-course .venv/.has-test .venv/.has-reports  ## install everything for students and instructors into .venv
 
 setup-torch: .venv/.has-torch  ## add PyTorch, the oracle of the tests (without it they are skipped)
+
+setup-grade: .venv/.has-dask .venv/.has-nbgrader  ## add Dask and nbgrader, if you grade on a cluster or with nbgrader
 
 lab: .venv/.has-course  ## open the notebooks in JupyterLab
 	@$(PY) -m tools.pinned $(PY) -m jupyterlab --ServerApp.root_dir=notebooks
@@ -49,6 +54,12 @@ build: .venv/.has-course  ## compute the stored outputs anew (or NOTEBOOK=01_mlp
 
 bench: .venv/.has-course .venv/.has-torch  ## nnlib beside PyTorch, in one run: speed and memory (an idle machine, please)
 	@$(PY) -m benchmarks.bench
+
+student: .venv/.has-course  ## write the notebooks without solutions into student/ (or NOTEBOOK=01_mlp; FORMAT=nbgrader)
+	@$(PY) -m tools.student --format $(FORMAT) $(NOTEBOOK)
+
+grade: .venv/.has-course  ## check what students handed in (SUBMISSIONS=folder; SCHEDULER=tcp://... for a Dask cluster)
+	@$(PY) -m tools.grade $(SUBMISSIONS) $(NOTEBOOK) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 data: .venv/.has-nnlib  ## fetch the real data sets into data/
 	@$(PY) -W ignore::RuntimeWarning:runpy -m nnlib.datasets

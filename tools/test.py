@@ -1,4 +1,4 @@
-"""Everything `make test` checks, in three stages: the style, the unit tests, the notebooks. One failure fails it all.
+"""All that `make test` checks, in four stages: style, unit tests, notebooks, exercises. One failure fails it all.
 
 python -m tools.test
 """
@@ -37,9 +37,9 @@ def counts(report: Path) -> dict[str, int]:
 
 def main() -> int:
     """Run all stages, whatever the earlier ones find, and close with one line."""
-    unit, cells = CACHE / "unit.xml", CACHE / "cells.json"
+    unit, cells, editions = CACHE / "unit.xml", CACHE / "cells.json", CACHE / "editions.xml"
     CACHE.mkdir(exist_ok=True)
-    for old in (unit, cells):
+    for old in (unit, cells, editions):
         old.unlink(missing_ok=True)
     verdicts = {
         "style": all([run("style", "ruff", "check", "."), run("format", "ruff", "format", "--check", ".")]),
@@ -49,6 +49,9 @@ def main() -> int:
     said = f"Before them: {stages(verdicts)} ({words(tallies)})."
     verdicts["notebooks"] = run("notebooks", "tools.verify", f"--counts={cells}", f"--note={said}")
     tallies.append(json.loads(cells.read_text()) if cells.exists() else {"passed": 0, "failed": 1, "skipped": 0})
+    options = ("-q", "-m", "editions", "tests/test_editions.py")
+    verdicts["exercises"] = run("exercises", "pytest", *options, f"--junitxml={editions}")
+    tallies.append(counts(editions))
     print(f"\n==== {words(tallies)}: {stages(verdicts)} ====")
     return int(not all(verdicts.values()))
 

@@ -1,0 +1,87 @@
+"""Every notebook's exercises, worked through: slow, so a stage of its own in `make test` (pytest -m editions).
+
+One process executes the students' edition on the sample up to its first exercise. From there it goes on twice: with the
+stubs as they are, where every check must fail and nothing else may, and with the solutions pasted into them, where
+nothing may. On its way each solution and each stub is also graded as if a student had handed it in.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tools import notebooks, pinned, sandbox, seal, student
+from tools.notebooks import ROOT, tags
+
+SOURCES = notebooks.find(ROOT / "notebooks")
+
+
+def rehearse(source):
+    """Print a JSON object: what failed with stubs, what failed with solutions, and the verdicts of the grader."""
+    tell = os.fdopen(os.dup(1), "w")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    exercises = {exercise.stub.id: exercise for exercise in student.exercises(notebooks.read_source(source))}
+    cells = [cell for cell, _ in notebooks.code_cells(student.edition(source))]
+    begun = next(index for index, cell in enumerate(cells) if "exercise" in tags(cell))
+    space = {"__name__": "__main__"}
+    found = {"before": run(cells[:begun], space), "solutions": {}, "grader": {}}
+    reader, writer = os.pipe()
+    if not os.fork():
+        os.write(writer, json.dumps(run(cells[begun:], space)).encode())
+        os._exit(0)
+    os.close(writer)
+    for cell in cells[begun:]:
+        if exercise := exercises.get(cell.id):
+            solution = "\n\n\n".join(cell.source for cell in exercise.solutions)
+            if sandbox.missing() is None:
+                found["grader"][exercise.heading] = [
+                    seal.attempt(dict(space), exercise, [answer], 300, 2 << 30) for answer in (solution, cell.source)
+                ]
+            cell.source = solution
+        found["solutions"] |= run([cell], space)
+    found["stubs"] = json.loads(os.read(reader, 1 << 20))
+    print(json.dumps(found), file=tell)
+
+
+def run(cells, space):
+    """Execute cells; return {id: what was raised} for those that fail, as a student who goes on would see it."""
+    failed = {}
+    for cell in cells:
+        try:
+            exec(compile(cell.source, cell.id, "exec"), space)
+        except Exception as error:
+            if "raises-exception" not in tags(cell):
+                failed[cell.id] = f"{type(error).__name__}: {error}"[:300]
+    return failed
+
+
+@pytest.mark.editions
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="one run for both needs fork (not on Windows)")
+@pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
+def test_the_stubs_fail_at_the_checks_alone_and_the_solutions_nowhere(source, tmp_path):
+    with notebooks.clean_room({} if pinned.obstacle() else pinned.PINNED, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
+        command = [sys.executable, "-W", "ignore", "-m", "tests.test_editions", str(source)]
+        env = env | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    checks = [cell.id for cell in student.edition(source).cells if "check" in tags(cell)]
+    assert not found["before"]
+    assert list(found["stubs"]) == checks
+    assert all("not written yet" in words for words in found["stubs"].values()), found["stubs"]
+    assert not found["solutions"]
+    if sandbox.missing() is None:
+        assert len(found["grader"]) == len(checks)
+    for heading, (solution, stub) in found["grader"].items():
+        assert solution["verdict"] == "passed", f"{heading}: the grader can't check the solution: {solution}"
+        assert stub["verdict"] == "failed" and "not written yet" in stub["message"], f"{heading}: {stub}"
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    rehearse(Path(sys.argv[1]))

@@ -1,0 +1,184 @@
+"""Write the students' edition of each notebook: no solutions, no outputs of what follows from them, live stubs.
+
+    python -m tools.student [01_mlp ...]                       make student NOTEBOOK=01_mlp
+    python -m tools.student --format nbgrader [01_mlp ...]     make student FORMAT=nbgrader
+
+The one idea: the tags `exercise`, `solution` and `check` in the one source say everything. An edition holds the
+source's cells and ids, so the same source gives the same bytes. A file that was changed since it was written here is
+never overwritten: `.editions.json` beside the editions remembers the SHA-256 of all that was ever written.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from tools import notebooks, pairs
+from tools.notebooks import tags
+
+STUB = 'raise NotImplementedError("not written yet")'
+NBGRADER_CONFIG = f"""\
+# Made by `make student FORMAT=nbgrader`. In this folder: nbgrader generate_assignment 01_mlp, and so on.
+c = get_config()
+c.ClearSolutions.code_stub = {{"python": {STUB!r}}}  # the course's own stub
+c.ExecutePreprocessor.timeout = 300  # seconds for one cell; training on the full data takes longer than on the sample
+"""
+
+
+@dataclass
+class Exercise:
+    """One exercise of a notebook: its three kinds of cells, and the names that its stub asks for."""
+
+    heading: str
+    names: list[str]
+    stub: nbformat.NotebookNode
+    solutions: list[nbformat.NotebookNode]
+    check: nbformat.NotebookNode
+
+
+def defined(source: str) -> list[str]:
+    """Return the names that a cell binds at its top level by def, class or assignment."""
+    names = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+    return names
+
+
+def exercises(notebook: nbformat.NotebookNode) -> list[Exercise]:
+    """Return a course notebook's exercises, in order. Raises ValueError for one that lacks a name or a check."""
+    found, solutions, open_stub = [], [], None
+    for cell, heading in notebooks.code_cells(notebook):
+        if "exercise" in tags(cell):
+            open_stub, solutions = cell, []
+        elif "solution" in tags(cell):
+            solutions.append(cell)
+        elif "check" in tags(cell):
+            if open_stub is None or not (names := defined(open_stub.source)):
+                raise ValueError(f'the check under "{heading}" needs an exercise before it that defines a name')
+            found.append(Exercise(heading, names, open_stub, solutions, cell))
+            open_stub = None
+    if open_stub is not None:
+        raise ValueError(f"the last exercise ({defined(open_stub.source)}) has no check")
+    return found
+
+
+def edition(source: Path, form: str = "plain") -> nbformat.NotebookNode:
+    """Return the students' edition of one source as a notebook, with the stored outputs up to the first exercise.
+
+    form: "plain", or "nbgrader": then the cells say in nbgrader's metadata (its schema 3) what they are.
+    """
+    if difference := pairs.difference(source):
+        sys.exit(difference)
+    notebook = notebooks.read_source(source)
+    stored = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    for cell, old in zip(notebook.cells, stored.cells, strict=True):  # the pair agrees, cell by cell
+        if "exercise" in tags(cell):
+            break
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    if form == "nbgrader":
+        for exercise in exercises(notebook):
+            name = exercise.names[0]
+            exercise.stub.source = _region(exercise.stub.source, f"{source.stem}, exercise {name}")
+            exercise.stub.metadata["nbgrader"] = _nbgrader(name, solution=True, locked=False)
+            exercise.check.metadata["nbgrader"] = _nbgrader(f"check-{name}", grade=True, points=1)
+    notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":  # the sentences that introduce the solutions end their paragraph
+            cell.source = re.sub(r"\s*The folded cell\b.*?(?=\n\n|\Z)", "", cell.source, flags=re.DOTALL)
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    notebook.metadata["nnlib"] = {"edition": "student", "notebook": source.stem}
+    return notebook
+
+
+def _region(source, where):
+    """Return a stub whose placeholders stand in nbgrader's solution regions, which nbgrader turns into the stub."""
+    if STUB not in source:
+        sys.exit(f"{where}: nbgrader needs the line {STUB} in the stub.")
+    return re.sub(
+        rf"^( *){re.escape(STUB)}$", rf"\1### BEGIN SOLUTION\n\1{STUB}\n\1### END SOLUTION", source, flags=re.MULTILINE
+    )
+
+
+def _nbgrader(grade_id, grade=False, solution=False, locked=True, **points):
+    kind = {"grade_id": grade_id, "grade": grade, "solution": solution, "locked": locked, "task": False}
+    return {**kind, "cell_type": "code", "schema_version": 3, **points}
+
+
+def files(source: Path, form: str) -> dict[str, bytes]:
+    """Return what one notebook contributes to the folder of the editions: relative path -> content."""
+    notebook = edition(source, form)
+    folder = f"nbgrader/source/{source.stem}/" if form == "nbgrader" else ""
+    found = {f"{folder}{source.stem}.ipynb": (nbformat.writes(notebook).rstrip("\n") + "\n").encode()}
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for picture in sorted(set(re.findall(r"!\[[^]]*\]\((images/[\w.-]+)\)", text))):
+        found[f"{folder}{picture}"] = (source.parent / picture).read_bytes()
+    if form == "nbgrader":
+        found["nbgrader/nbgrader_config.py"] = NBGRADER_CONFIG.encode()
+    return found
+
+
+def write(folder: Path, contents: dict[str, bytes]) -> dict[str, str]:
+    """Write files into `folder`, but none over one that somebody else has written or changed.
+
+    Returns relative path -> "written", "up to date" or "left as it was". The record of a file's hash is on the disk
+    before the file is, so an interruption in between makes nobody's file ours and none of ours somebody's.
+    """
+    record = folder / ".editions.json"
+    ours = {}
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # no record, or none that can be read
+        ours = {name: [*hashes] for name, hashes in json.loads(record.read_text("utf-8")).items()}
+    done = {}
+    for name, content in contents.items():
+        path, new = folder / name, hashlib.sha256(content).hexdigest()
+        old = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        if old == new:
+            done[name] = "up to date"
+        elif path.is_symlink() or (path.exists() and old not in ours.get(name, [])):
+            done[name] = "left as it was"
+            continue
+        ours[name] = sorted({*ours.get(name, []), new})
+        _replace(record, json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n")
+        if old != new:
+            _replace(path, content)
+            done[name] = "written"
+    return done
+
+
+def _replace(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.half")
+    half.write_bytes(content)
+    half.replace(path)
+
+
+def main() -> int:
+    """Write the editions of the notebooks named on the command line, or all."""
+    options = notebooks.arguments(
+        __doc__,
+        format={"choices": ["plain", "nbgrader"], "default": "plain", "help": "nbgrader: the folder it works in"},
+        into={"type": Path, "default": notebooks.ROOT / "student", "metavar": "FOLDER", "help": "student/"},
+    )
+    contents = {}
+    for source in notebooks.find(options.notebooks, options.names):
+        contents |= files(source, options.format)
+    done = write(options.into, contents)
+    for name, what in done.items():
+        print(f"{notebooks.shown(options.into / name)}: {what}")
+    if "left as it was" in done.values():
+        print("What was left as it was has been changed since it was made. Move it away, and you get a fresh one.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
