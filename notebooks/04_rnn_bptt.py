@@ -12,10 +12,10 @@
 # **What you will build.** A network that reads a digit as you read a page: row by row, from top to bottom, with nothing
 # but a short memory of the rows above. You write the recurrent cell, unroll it, and send the gradient back through
 # time; you see that gradient vanish, explode, and arrive; and you train a network of 21,000 weights that reads 98 of
-# 100 test digits. Below is what it believes after each row.
+# 100 test digits. Below is what it believes after each row: watch it change its mind.
 #
-# ![Four digits, and beside each the network's belief after every row: at first vague, in the end
-# certain](images/04_rnn_bptt.png)
+# ![Four digits, and beside each what the network believes after every row: the belief jumps from digit to digit and
+# settles on the right one](images/04_rnn_bptt.png)
 #
 # **What you need.** The Linear layer and its three gradients from notebook 01. (Notebooks 02 and 03 help, but only
 # where we compare.)
@@ -366,34 +366,31 @@ print(f"matrix products for 28 steps: {6 * 28} in the loop, {1 + 28 + 28 + 3} in
 
 # %% [markdown]
 # What does that buy? The arithmetic is the same; but a few large products use the processor better than many small
-# ones, and nothing is added up in Python. Don't expect the hundreds of notebook 03: the state really does have to wait
-# for the step before, and no rearrangement changes that.
+# ones, and Python is asked less often. The smaller the batch, the more that counts. Don't expect the hundreds of
+# notebook 03: the state really does have to wait for the step before, and no rearrangement changes that.
 
 
 # %% tags=["nbval-ignore-output"]
-def best_time(function, repeats=7):
-    """Milliseconds of the fastest of several calls."""
+def best_time(function, *arguments):
+    """Milliseconds of the fastest of seven calls."""
     times = []
-    for _ in range(repeats):
+    for _ in range(7):
         began = time.perf_counter()
-        function()
+        function(*arguments)
         times.append(1000 * (time.perf_counter() - began))
     return min(times)
 
 
-x, h0, Wx, Wh, b, dh = random_arrays(128, 28, 28, 128, rng, np.float32)
-h = fast_forward(x, h0, Wx, Wh, b)
-clock = {
-    "the loop": (lambda: rnn_forward(x, h0, Wx, Wh, b), lambda: rnn_backward(dh, x, h0, h, Wx, Wh)),
-    "fast form": (lambda: fast_forward(x, h0, Wx, Wh, b), lambda: fast_backward(dh, x, h0, h, Wx, Wh)),
-}
-print("128 pictures, milliseconds    forward  backward  together")
-totals = {}
-for name, functions in clock.items():
-    times = [best_time(function) for function in functions]
-    totals[name] = sum(times)
-    print(f"{name:<28} {times[0]:8.1f} {times[1]:9.1f} {sum(times):9.1f}")
-print(f"the fast form is {totals['the loop'] / totals['fast form']:.1f} times faster here")
+print("milliseconds              forward  backward  together")
+for N in (8, 128):
+    x, h0, Wx, Wh, b, dh = random_arrays(N, 28, 28, 128, rng, np.float32)
+    h = fast_forward(x, h0, Wx, Wh, b)
+    totals = []
+    for name, forward, backward in (("loop", rnn_forward, rnn_backward), ("fast form", fast_forward, fast_backward)):
+        times = [best_time(forward, x, h0, Wx, Wh, b), best_time(backward, dh, x, h0, h, Wx, Wh)]
+        totals.append(sum(times))
+        print(f"{N:3} pictures, {name:<10} {times[0]:9.2f} {times[1]:9.2f} {sum(times):9.2f}")
+    print(f"    the fast form is {totals[0] / totals[1]:.1f} times faster here")
 
 # %% [markdown]
 # ### Into nnlib
@@ -480,10 +477,10 @@ def loss_and_gradients(params, x, labels):
 
 def relative_norms(name, steps=28):
     """The norms before training, as a fraction of that at the last state; pictures cut into `steps` pieces."""
-    x = to_sequences(train_images[:64], steps).astype(np.float64)
+    x = to_sequences(train_images[:32], steps).astype(np.float64)
     others = starts[name] if name == "0.01 · normal" else nnlib.glorot_normal
     params = new_network(starts[name], np.random.default_rng(SEED), others, np.float64, D=784 // steps)
-    norms = loss_and_gradients(params, x, train_labels[:64])[2]
+    norms = loss_and_gradients(params, x, train_labels[:32])[2]
     return norms / norms[-1]
 
 
@@ -560,7 +557,8 @@ claim("of Glorot's 128 directions fewer than half are still alive after 27 steps
 # %%
 print("fraction of the gradient that reaches the first step")
 print("Wh begins as      28 steps   56 steps   112 steps")
-longer = {name: [relative_norms(name, steps)[0] for steps in (28, 56, 112)] for name in starts}
+in_112 = {name: relative_norms(name, 112) for name in starts}
+longer = {name: (profiles[name][0], relative_norms(name, 56)[0], in_112[name][0]) for name in starts}
 for name, fractions in longer.items():
     print(f"{name:<15} " + " ".join(f"{fraction:10.0e}" for fraction in fractions))
 claim(
@@ -623,7 +621,7 @@ figure, axes = plt.subplots(figsize=(8, 3.2))
 for name, losses in explosion.items():
     axes.plot(losses, label=name, lw=1.2)
 axes.axhline(np.log(10), color="grey", linestyle=":", label="knowing nothing: ln 10")
-axes.set(title="Training from 2 · orthogonal weights", xlabel="step", ylabel="loss (nats)", ylim=(0, 8))
+axes.set(title="Training from 2 · orthogonal weights", xlabel="step", ylabel="loss (nats)", ylim=(0, 4))
 axes.legend()
 plots.show(
     figure, alt="The loss by step. Without clipping it stays near or above ln 10; with clipping it falls well below."
@@ -652,10 +650,10 @@ for name in ("0.01 · normal", "Glorot", "orthogonal"):
     others = starts[name] if name == "0.01 · normal" else nnlib.glorot_normal
     params = new_network(starts[name], np.random.default_rng(SEED), others)
     h = fast_forward(to_sequences(train_images[:500]), np.zeros((500, 128), np.float32), *list(params.values())[:3])
-    stall[name] = train_by_hand(params, stall_steps if name == "0.01 · normal" else (300 if full else 150))
+    stall[name] = train_by_hand(params, stall_steps if name == "0.01 · normal" else (300 if full else 100))
     losses = stall[name][0]
     print(f"{name:<13} last state of different pictures differs by {h[:, -1].std(axis=0).mean():.4f};", end=" ")
-    print("mean loss of steps " + ", ".join(f"{i}-{i + 50}: {losses[i : i + 50].mean():.2f}" for i in (0, 50, 100)))
+    print("mean loss of steps " + ", ".join(f"{i}-{i + 50}: {losses[i : i + 50].mean():.2f}" for i in (0, 50)))
 print(f"0.01 · normal, steps {stall_steps - 50}-{stall_steps}: {stall['0.01 · normal'][0][-50:].mean():.2f}")
 
 # %% tags=["nbval-ignore-output"]
@@ -676,7 +674,7 @@ for column, (name, (losses, _, profiles, largest)) in enumerate(stall.items()):
     )
     bottom.grid(False)
     bottom.set(xlabel="training step", ylabel="row" if column == 0 else "")
-grid[0, 0].legend(fontsize=8, loc="lower left")
+grid[0, 1].legend(fontsize=8, loc="center right")
 figure.colorbar(heat, ax=grid[1], label="norm, power of ten")
 figure.suptitle("Above: loss and largest singular value. Below: the gradient that reaches each row")
 plots.show(
@@ -758,8 +756,8 @@ claim("eighty steps are enough to learn twenty pictures by heart", loss, at_most
 
 # %% [markdown]
 # The recipe was found on the validation set: $W_h$ begins as 1.1 · orthogonal (see above), Adam's learning rate climbs
-# to 0.0015 and fades along a cosine, gradients are clipped at 0.1, pictures are shifted by up to one pixel, batches hold
-# 128, and the weights of the best epoch on validation are kept.
+# to 0.002 and fades along a cosine, gradients are clipped at 0.1, pictures are shifted by up to one pixel, batches
+# hold 128, and the weights of the best epoch on validation are kept.
 
 
 # %%
@@ -771,11 +769,11 @@ history = nnlib.fit(
     model,
     training_set,
     validation_set,
-    optimizer=nnlib.Adam(model, lr=1.5e-3),
+    optimizer=nnlib.Adam(model, lr=2e-3),
     schedule=nnlib.warmup_cosine(0.1),
     clip_norm=0.1,
     augment=shift_by_one,
-    epochs=15 if full else 10,
+    epochs=17 if full else 8,
     batch_size=128,
     rng=np.random.default_rng(SEED),
 )
@@ -875,13 +873,13 @@ right = np.flatnonzero(asked[:, -1] == labels)
 changes = np.array([(np.diff(asked[i, 8:]) != 0).sum() for i in right])  # pictures on which it changes its mind
 chosen = [right[labels[right] == digit][np.argmax(changes[labels[right] == digit])] for digit in (3, 4, 7, 9)]
 beliefs = np.stack([softmax(model.predict(covered(some[chosen], t + 1))) for t in range(28)], axis=1)  # (4, 28, 10)
-figure, grid = plt.subplots(1, 8, figsize=(12, 3.3), width_ratios=[1, 0.75] * 4, sharey=True)
+figure, grid = plt.subplots(1, 8, figsize=(12, 3.3), width_ratios=[1, 1] * 4, sharey=True)
 for i, picture in enumerate(some[chosen]):
     left, right_ = grid[2 * i], grid[2 * i + 1]
     left.imshow(picture[:, :, 0], cmap="gray_r", aspect="auto", extent=(0, 28, 28.5, 0.5))
     left.set(title=f"a {labels[chosen[i]]}", xticks=[], ylabel="rows read" if i == 0 else "")
     heat = right_.imshow(beliefs[i], cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(-0.5, 9.5, 28.5, 0.5))
-    right_.set(title="belief", xticks=range(0, 10, 3), xlabel="digit")
+    right_.set(title="what it believes", xticks=range(0, 10, 3), xlabel="digit")
     for axes in (left, right_):
         axes.grid(False)
 figure.colorbar(heat, ax=grid, label="probability")
@@ -889,16 +887,23 @@ figure.suptitle("What the network believes after each row, if the rest were blan
 plots.show(
     figure,
     alt="Four digits; beside each a heat map with a line for every row read and a column for each of ten answers. The "
-    "belief is spread at first, moves from one digit to another in the middle, and is one dark column in the end.",
+    "belief moves from one digit to another while the rows come in, and ends as one dark column at the right digit.",
 )
 
 # %%
+blank = softmax(model.predict(covered(some[:1], 0)))[0]
+print(f"on an empty page it says {blank.argmax()}, and is {blank.max():.0%} sure")
 early, late, final = by_covering[9], by_covering[19], by_covering[27]
 claim("ten rows are not enough to read half of the digits", early, at_most=0.5)
-claim("twenty rows tell it at least 15 points more than ten did", late - early, at_least=0.15)
+claim("after twenty it reads at least 15 points more than after ten", late - early, at_least=0.15)
 claim("and the last eight rows still matter, by at least 5 points", final - late, at_least=0.05)
 
 # %% [markdown]
+# Two things are worth a second look. *Stop and ask* can be worse than guessing: in the middle of the page the state is
+# a note to itself, in a language that the Linear layer has never been taught. And the first rows of the heat maps:
+# nothing has been read yet, but the network need not be in doubt. Nobody ever showed it an empty page, so its answer
+# there is an accident, however sure it sounds. A softmax has no way to say *I don't know*.
+#
 # ## The same budget for three kinds of network
 #
 # Is reading row by row a good idea? Let us be fair: an MLP (notebook 01), a CNN (notebook 03) and our reader, each
@@ -975,7 +980,8 @@ for offset, way, colour in ((-0.2, "as they are", "C0"), (0.2, "shuffled", "C1")
     left.bar(np.arange(3) + offset, [100 * (1 - contest[name, way]) for name in kinds], 0.4, label=way, color=colour)
 left.set_xticks(range(3), [f"{name}\n{contest_seconds[name]:.1f} s an epoch" for name in kinds])
 left.set(title="Errors, and what shuffling does", ylabel="% wrong on validation")
-left.legend(title="pixels")
+left.legend(title="pixels", ncols=2, loc="upper center")
+left.set_ylim(0, 135 * (1 - min(contest.values())))
 for name, mark in zip(kinds, "os^", strict=True):
     table = nnlib.confusion_matrix(validation_labels, contest_answers[name], 10)
     right.plot(range(10), 100 * (1 - np.diag(table) / table.sum(axis=1)), mark + ":", label=name)
@@ -983,8 +989,8 @@ right.set(title="Which digits each one misses", xlabel="true digit", ylabel="% m
 right.legend()
 plots.show(
     figure,
-    alt="Left: bars of validation errors of MLP, RNN and CNN, with pixels as they are and shuffled; the MLP's two bars "
-    "are alike, those of RNN and CNN differ. Right: the share of each digit that each network misses.",
+    alt="Left: bars of validation errors of MLP, RNN and CNN, with pixels as they are and shuffled; the CNN's two bars "
+    "differ most. Right: the share of each digit that each network misses.",
 )
 
 # %%
@@ -996,11 +1002,13 @@ for name, answers in contest_answers.items():
 
 # %%
 cost = {name: contest[name, "as they are"] - contest[name, "shuffled"] for name in kinds}
-claim("shuffling all pixels costs the CNN at least three points in a hundred", cost["CNN"], at_least=0.03)
-claim("it costs the MLP at most two", cost["MLP"], at_most=0.02)
-claim("and the RNN at least two points less than the CNN", cost["CNN"] - cost["RNN"], at_least=0.02)
-lead = contest["CNN", "as they are"] - max(contest["MLP", "as they are"], contest["RNN", "as they are"])
-claim("with their pixels in place, the CNN reads them best, by at least two points", lead, at_least=0.02)
+claim("shuffling all pixels costs the CNN at least 3%", cost["CNN"], at_least=0.03)
+most = 0.02 if full else 0.05
+claim(f"it costs the MLP at most {most:.0%}", cost["MLP"], at_most=most)
+claim("and the RNN at least 2% less than the CNN", cost["CNN"] - cost["RNN"], at_least=0.02)
+if full:  # on the sample's few pictures too close to call
+    lead = contest["CNN", "as they are"] - max(contest["MLP", "as they are"], contest["RNN", "as they are"])
+    claim("with their pixels in place, the CNN reads them best, by at least 2%", lead, at_least=0.02)
 
 # %% [markdown]
 # What a network takes for granted before it has seen any data is its **inductive bias**.
@@ -1145,19 +1153,19 @@ def gru_norms(init):
     network = long_reader("GRU", init)
     Wx, Wh, b = (nnlib.to_numpy(network.layers[1].params[name]).astype(np.float64) for name in ("Wx", "Wh", "b"))
     V, c = (nnlib.to_numpy(network.layers[2].params[name]).astype(np.float64) for name in ("W", "b"))
-    x, h0 = to_sequences(train_images[:64], 112).astype(np.float64), np.zeros((64, 72))
+    x, h0 = to_sequences(train_images[:32], 112).astype(np.float64), np.zeros((32, 72))
     h = gru_forward(x, h0, Wx, Wh, b)
-    carry, norms = nnlib.cross_entropy(h[:, -1] @ V + c, train_labels[:64])[1] @ V.T, []
+    carry, norms = nnlib.cross_entropy(h[:, -1] @ V + c, train_labels[:32])[1] @ V.T, []
     for t in reversed(range(112)):
         norms.append(np.linalg.norm(carry))
         carry = gru_cell_backward(carry, x[:, t], h[:, t - 1] if t > 0 else h0, Wx, Wh, b)[1]
     return np.array(norms[::-1]) / norms[0]
 
 
-roads = {("GRU", name): gru_norms(starts[name]) for name in ("0.01 · normal", "orthogonal")}
-roads |= {("RNN", name): relative_norms(name, 112) for name in ("0.01 · normal", "orthogonal")}
+roads = {("GRU", name): gru_norms(starts[name]) for name in ("0.01 · normal", "1.1 · orthogonal")}
+roads |= {("RNN", name): in_112[name] for name in ("0.01 · normal", "1.1 · orthogonal")}
 for (kind, name), norms in roads.items():
-    print(f"{kind}, Wh begins as {name:<13}: {norms[0]:.0e} of the gradient reaches the first of 112 steps")
+    print(f"{kind}, Wh begins as {name:<16}: {norms[0]:.0e} of the gradient reaches the first of 112 steps")
 claim(
     "with 0.01, the gate brings back at least fifty powers of ten",
     np.log10(roads["GRU", "0.01 · normal"][0]) - np.log10(roads["RNN", "0.01 · normal"][0]),
@@ -1168,11 +1176,11 @@ claim(
 # Now train all four for four epochs on 2,500 pictures. (The learning rate of each kind was chosen on validation.)
 
 # %%
-count = 2500 if full else 800
+count = 2500 if full else 600
 short, watched = (train_images[:count], train_labels[:count]), (validation_images[:2000], validation_labels[:2000])
 gated, gated_seconds = {}, {}
 for kind, lr in (("RNN", 1e-3), ("GRU", 1e-2)):
-    for name in ("0.01 · normal", "orthogonal"):
+    for name in ("0.01 · normal", "1.1 · orthogonal"):
         network = long_reader(kind, starts[name])
         past = nnlib.fit(
             network,
@@ -1189,13 +1197,13 @@ for kind, lr in (("RNN", 1e-3), ("GRU", 1e-2)):
         gated[kind, name], gated_seconds[kind] = past.validation_accuracy, np.median(past.seconds)
         size = sum(param.size for param in network.layers[1].params.values())
         scores = ", ".join(f"{score:.1%}" for score in past.validation_accuracy)
-        print(f"{kind} ({size:,} weights), Wh begins as {name:<13}: validation accuracy {scores}")
+        print(f"{kind} ({size:,} weights), Wh begins as {name:<16}: validation accuracy {scores}")
 
 # %% tags=["nbval-ignore-output"]
 print(", ".join(f"{kind}: {seconds:.1f} s an epoch" for kind, seconds in gated_seconds.items()))
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6))
 for (kind, name), norms in roads.items():
-    colour, line = "C0" if kind == "RNN" else "C1", "-" if name == "orthogonal" else ":"
+    colour, line = "C0" if kind == "RNN" else "C1", "-" if name == "1.1 · orthogonal" else ":"
     left.semilogy(np.arange(1, 113), norms, line, color=colour, lw=2, label=f"{kind}, {name}")
     right.plot(range(1, 5), 100 * np.array(gated[kind, name]), "o" + line, color=colour, label=f"{kind}, {name}")
 left.set(title="The gradient before training", xlabel="step", ylabel="norm, relative to step 112", ylim=(1e-30, 10))
@@ -1208,20 +1216,19 @@ plots.show(
 )
 
 # %%
-points = 0.15 if full else 0.05
-rescue = gated["GRU", "0.01 · normal"][-1] - gated["RNN", "0.01 · normal"][-1]
+points = 0.15 if full else 0.03
+final = {which: scores[-1] for which, scores in gated.items()}
+rescue = final["GRU", "0.01 · normal"] - final["RNN", "0.01 · normal"]
 claim(f"from bad weights (0.01), the gate makes a difference of at least {points:.0%}", rescue, at_least=points)
-claim(
-    "orthogonal weights do at least as much for the plain RNN",
-    gated["RNN", "orthogonal"][-1] - gated["RNN", "0.01 · normal"][-1],
-    at_least=points,
-)
+care = final["RNN", "1.1 · orthogonal"] - max(final["GRU", name] for name in ("0.01 · normal", "1.1 · orthogonal"))
+claim("a plain RNN that begins with care is at most 5% behind the GRU", care, at_least=-0.05)
 
 # %% [markdown]
-# So what does the gate buy? Not a miracle. Within this small budget a plain RNN with orthogonal weights is as good, and
-# cheaper. What the gate buys is that the gradient's road no longer hangs on $W_h$: the network learns from weights with
-# which the plain cell learns next to nothing. And a road through $W_h$ lasts only as long as training leaves those
-# singular values alone, while a gate can be learnt. On sequences of hundreds of steps, that is what counts.
+# So what does the gate buy? Not a miracle. Within this small budget a plain RNN whose first weights were chosen with
+# care keeps up with the GRU, in half of the time. What the gate buys is that the gradient's road no longer hangs on
+# $W_h$: the network learns from weights with which the plain cell learns little. And those weights change: in the
+# figure of the stall, training drives the largest singular value of *every* network up. A gate can be learnt; nothing
+# in the plain cell looks after its road.
 #
 # ## What it means
 
@@ -1408,8 +1415,12 @@ claim(
 # %% [markdown]
 # ### 5 · An explanation: does the order matter?
 #
-# Exchange rows 10 and 15 of a picture. Does the last state of these three networks change? (1) `"Wh = 0"`, with tanh.
-# (2) `"sum"`: $W_h$ is the identity matrix and there is *no* tanh. (3) `"orthogonal"`: $W_h$ orthogonal, with tanh.
+# Exchange rows 10 and 15 of a picture. Does the last state of these three networks change?
+#
+# * `"Wh = 0"`: nothing is carried along; with tanh.
+# * `"sum"`: $W_h$ is the identity matrix, and there is *no* tanh.
+# * `"orthogonal"`: $W_h$ is orthogonal; with tanh.
+#
 # Name those for which it does; then explain to somebody what each of the three can and can't know about a picture.
 
 

@@ -25,6 +25,7 @@ RESULTS = {
     "CNN (three convolutions)": ("05_cifar10", r"^CNN: test accuracy ([\d.]+)%"),
     "RNN (a photograph row by row)": ("05_cifar10", r"^RNN: test accuracy ([\d.]+)%"),
     "NumPy beside PyTorch (one convolution, 128)": ("08_numpy_vs_pytorch", r"^nnlib: test accuracy ([\d.]+)%"),
+    "RNN (128 tanh units, row by row)": ("04_rnn_bptt", r"^reading row by row: test accuracy ([\d.]+)%"),
 }
 
 
