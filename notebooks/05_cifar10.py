@@ -157,9 +157,9 @@ print("validation:", validation_images.shape)
 # %% [markdown]
 # ## Normalise, with what the training set knows
 #
-# Pixels lie between 0 and 1: they are all positive, and half of what they say is how bright the photograph is. A
-# network learns faster from numbers around 0 that spread by about 1. So subtract the mean of each colour and divide by
-# its standard deviation,
+# Scaled by 255, pixels lie between 0 and 1: never negative, and much of what they say is only how bright the photograph
+# is. A network learns faster from numbers around 0 that spread by about 1. So subtract the mean of each colour and
+# divide by its standard deviation,
 #
 # $$\hat{x}_{ijc} = \frac{x_{ijc} - \mu_c}{\sigma_c} ,$$
 #
@@ -251,7 +251,7 @@ plots.show(figure, alt="Two rows of eight: a picture, then seven versions of it,
 #
 # Is that worth the trouble? Measure it. A small network, few pictures (where learning by heart is easiest), and all
 # four combinations with the same first weights and the same order of pictures. The network is the one that we train
-# below, with a third of its filters: three times *convolution, pool, ReLU*, then two linear layers.
+# below, with far fewer filters: three times *convolution, pool, ReLU*, then two linear layers.
 
 
 # %%
@@ -343,17 +343,18 @@ points = 5 if full else 2
 claim(f"flips and shifts together narrow the gap by {points} points or more", narrower, at_least=points / 100)
 
 # %% [markdown]
-# Without augmentation, the network does what a hurried student does: it learns the pictures by heart and is none the
-# wiser. Each change takes some of that away: the mirror doubles the pictures, the shifts multiply them by 25. How many
-# points of *validation* accuracy that brings depends on how close the network is to knowing its pictures by heart.
-# (Each line of the table is one short run: differences of a point or two are luck.) With 45,000 pictures and a handful
-# of epochs, a network is far from that, so below we are gentle: flips, and shifts by one pixel.
+# Without augmentation, the network does what a hurried student does: it learns the pictures by heart and is little the
+# wiser. Each change takes some of that away: the mirror doubles the pictures, the shifts multiply them by 25. Look at
+# the last column first: the gap closes. The validation accuracy moves far less, and need not even rise: a network that
+# is shown ever new pictures needs more epochs to make use of them. That is the price of augmentation. (And each line is
+# one short run: differences of a point or two are luck.) With 45,000 pictures and a handful of epochs, a network is far
+# from knowing them by heart, so below we are gentle: flips, and shifts by one pixel.
 #
 # ## The convolutional network
 #
-# Three convolutions, each followed by a pool and ReLU. While the sides halve, the number of channels doubles: the
-# network trades *where* for *what*. First the two cheap tests of a new network: a first loss near $\ln 10$, and twenty
-# pictures learnt by heart.
+# Three convolutions, each followed by a pool and ReLU. While the sides halve, the channels grow in number: the network
+# trades *where* for *what*. First the two cheap tests of a new network: a first loss near $\ln 10$, and twenty pictures
+# learnt by heart.
 
 
 # %%
@@ -395,8 +396,9 @@ plots.show(
 # $$h_t = \tanh(x_t W_x + h_{t-1} W_h + b)$$
 #
 # In notebook 04, only the *last* state was handed to the linear layer: enough for a digit, whose strokes the state can
-# carry to the end. A photograph says more in 32 rows than one state can carry. So let the linear layer see *all* 32
-# states, side by side: what the network has in mind after one row, after two, and so on. Below we try both.
+# carry to the end. A photograph says more in 32 rows than one state can carry. So let the layers above see *all* 32
+# states, side by side: what the network has in mind after one row, after two, and so on. They are a hidden layer of 128
+# units and ten logits, as in the CNN, with a little dropout in between. Below we try both.
 
 
 # %%
@@ -666,10 +668,10 @@ claim(
 )
 
 # %% [markdown]
-# Close to what the training has shown, both hold. Beyond, the CNN falls less: its kernels give the same answer at every
-# place, and only the last layers have to look for it elsewhere. The RNN shares its weights over *rows*: downwards, each
-# pattern has met every weight before. But a picture that moves to the right brings each pixel to weights that have
-# never seen it.
+# Training has shown them one pixel; from two on, both networks pay. But the CNN falls less: its kernels give the same
+# answer at every place, and only the last layers have to look for it elsewhere. The RNN shares its weights over *rows*:
+# downwards, each pattern has met every weight before. But a picture that moves to the right brings each pixel to
+# weights that have never seen it.
 #
 # ## What it costs: memory and time
 #
