@@ -22,6 +22,7 @@ RESULTS = {
     "MLP (784 → 512 → 10)": ("01_mlp", r"^test accuracy ([\d.]+)%"),
     "CNN (32 filters 3 × 3, pool, 128)": ("03_cnn_im2col", r"^one convolution: test accuracy ([\d.]+)%"),
     "CNN (two convolutions, Adam)": ("03_cnn_im2col", r"^two convolutions: test accuracy ([\d.]+)%"),
+    "CNN with Adam, train/validation curves": ("07_optimizers", r"^CNN with Adam: test accuracy ([\d.]+)%"),
 }
 
 
