@@ -95,3 +95,14 @@ def test_warmup_cosine_at_its_corners():
     assert warmup_cosine(0.5)(0, 10) == pytest.approx(1 / 6)
     assert warmup_cosine(0.0)(5, 10) == pytest.approx(0.5)
     assert warmup_cosine(0.0)(9, 10) == pytest.approx(0.5 + 0.5 * np.cos(0.9 * np.pi))
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("total", [1, 2, 3, 10, 101])
+def test_warmup_cosine_at_the_first_and_the_last_step(warmup, total):
+    factor, climbing = warmup_cosine(warmup), int(warmup * total)
+    assert factor(0, total) == (1.0 if climbing == 0 else 1 / (climbing + 1))
+    falling = total - climbing  # at least one step: the top itself
+    assert factor(total - 1, total) == pytest.approx(np.cos(np.pi * (falling - 1) / falling / 2) ** 2, rel=1e-9)
+    if total == 1:
+        assert factor(0, 1) == 1.0  # a run of one step takes it at the full rate

@@ -26,6 +26,7 @@ RESULTS = {
     "RNN (a photograph row by row)": ("05_cifar10", r"^RNN: test accuracy ([\d.]+)%"),
     "NumPy beside PyTorch (one convolution, 128)": ("08_numpy_vs_pytorch", r"^nnlib: test accuracy ([\d.]+)%"),
     "RNN (128 tanh units, row by row)": ("04_rnn_bptt", r"^reading row by row: test accuracy ([\d.]+)%"),
+    "CNN with Adam, train/validation curves": ("07_optimizers", r"^CNN with Adam: test accuracy ([\d.]+)%"),
 }
 
 
