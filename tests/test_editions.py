@@ -39,7 +39,7 @@ def rehearse(source):
             solution = "\n\n\n".join(cell.source for cell in exercise.solutions)
             if sandbox.missing() is None:
                 found["grader"][exercise.heading] = [
-                    seal.attempt(dict(space), exercise, [answer], 300, 2 << 30) for answer in (solution, cell.source)
+                    seal.attempt(space, exercise, [answer], 300, 2 << 30) for answer in (solution, cell.source)
                 ]
             cell.source = solution
         found["solutions"] |= run([cell], space)

@@ -125,8 +125,9 @@ class Course:
         with notebooks.clean_room(arithmetic, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
             env.pop("NNLIB_DATA_DIR", None)
             command = [sys.executable, "-m", "tools.seal", str(source), self.folder.name]
-            self.process = subprocess.Popen(
-                command, cwd=notebooks.ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+            self.process = subprocess.Popen(  # in a session without a terminal: Ctrl-C is for the grader alone
+                command, cwd=notebooks.ROOT, env=env, start_new_session=True, **pipes
             )
             said = self.process.stdout.readline()
             if said != "ready\n":

@@ -58,7 +58,6 @@ def confine(memory: int, seconds: int, readable: list[Path], keep: list[int]) ->
     memory: bytes that it may take on top of what it has. seconds: of processor time; then it is killed with SIGXCPU.
     Raises OSError where the kernel refuses; the caller must then not go on.
     """
-    os.setsid()
     die_with_parent()
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # what it prints is nobody's concern, gigabytes or not
