@@ -939,7 +939,7 @@ def small_cnn(rng):
     return nnlib.Sequential(convolutions + rest)
 
 
-count = 6000 if full else 1500
+count = 5000 if full else 1500
 few = (train_images[:count], train_labels[:count])
 multiply_adds = {
     "MLP": 784 * 27 + 27 * 10,
@@ -1018,9 +1018,8 @@ if full:  # on the sample's few pictures too close to call
 #   there. For pictures that is true, and the same number of weights does more. Shuffle, and it is false.
 # * The **RNN** takes for granted that there is a first and a last row, and that all rows are to be read in the same
 #   way. Of neighbours within a row it knows nothing: any weight may go with any pixel. So shuffling costs it much less
-#   than the CNN, if anything: each shuffled row holds a bit of everything, and none is black. (It even begins faster:
-#   the last piece that it reads has ink now.) And it must squeeze all it has read into 128 numbers and carry them to
-#   the end, at the price of the most arithmetic of the three.
+#   than the CNN, if anything: each shuffled row holds a bit of everything, and none is black. And it must squeeze all
+#   it has read into 128 numbers and carry them to the end, at the price of the most arithmetic of the three.
 #
 # For a picture, reading row by row is a detour. Where data really comes one piece after another, and not always equally
 # many pieces, neither of the other two networks can even begin.
@@ -1173,62 +1172,75 @@ claim(
 )
 
 # %% [markdown]
-# Now train all four for four epochs on 2,500 pictures. (The learning rate of each kind was chosen on validation.)
+# Now train all four for four epochs on 2,000 pictures: the same pictures, about the same weights and arithmetic. (The
+# learning rate of each kind was chosen on validation.) A step of the GRU takes longer all the same, so the better RNN
+# gets a second chance, with twice as many epochs.
 
 # %%
-count = 2500 if full else 600
+count = 2000 if full else 600
 short, watched = (train_images[:count], train_labels[:count]), (validation_images[:2000], validation_labels[:2000])
+runs = [(kind, name, 4) for kind in ("RNN", "GRU") for name in ("0.01 · normal", "1.1 · orthogonal")]
+runs += [("RNN", "1.1 · orthogonal", 8)] if full else []
 gated, gated_seconds = {}, {}
-for kind, lr in (("RNN", 1e-3), ("GRU", 1e-2)):
-    for name in ("0.01 · normal", "1.1 · orthogonal"):
-        network = long_reader(kind, starts[name])
-        past = nnlib.fit(
-            network,
-            short,
-            watched,
-            optimizer=nnlib.Adam(network, lr=lr),
-            schedule=nnlib.warmup_cosine(0.1),
-            clip_norm=1.0,
-            epochs=4,
-            batch_size=50,
-            rng=np.random.default_rng(SEED),
-            progress=False,
-        )
-        gated[kind, name], gated_seconds[kind] = past.validation_accuracy, np.median(past.seconds)
-        size = sum(param.size for param in network.layers[1].params.values())
-        scores = ", ".join(f"{score:.1%}" for score in past.validation_accuracy)
-        print(f"{kind} ({size:,} weights), Wh begins as {name:<16}: validation accuracy {scores}")
+for kind, name, epochs in runs:
+    network = long_reader(kind, starts[name])
+    past = nnlib.fit(
+        network,
+        short,
+        watched,
+        optimizer=nnlib.Adam(network, lr=1e-3 if kind == "RNN" else 4e-2),
+        schedule=nnlib.warmup_cosine(0.1),
+        clip_norm=1.0,
+        epochs=epochs,
+        batch_size=50,
+        rng=np.random.default_rng(SEED),
+        progress=False,
+    )
+    gated[kind, name, epochs], gated_seconds[kind] = past.validation_accuracy, np.median(past.seconds)
+    size = sum(param.size for param in network.layers[1].params.values())
+    scores = " ".join(f"{score:.1%}" for score in past.validation_accuracy)
+    print(f"{kind} ({size:,} weights), Wh begins as {name:<16}: validation accuracy {scores}")
 
 # %% tags=["nbval-ignore-output"]
 print(", ".join(f"{kind}: {seconds:.1f} s an epoch" for kind, seconds in gated_seconds.items()))
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6))
-for (kind, name), norms in roads.items():
+for kind, name, epochs in runs:
     colour, line = "C0" if kind == "RNN" else "C1", "-" if name == "1.1 · orthogonal" else ":"
-    left.semilogy(np.arange(1, 113), norms, line, color=colour, lw=2, label=f"{kind}, {name}")
-    right.plot(range(1, 5), 100 * np.array(gated[kind, name]), "o" + line, color=colour, label=f"{kind}, {name}")
-left.set(title="The gradient before training", xlabel="step", ylabel="norm, relative to step 112", ylim=(1e-30, 10))
-right.set(title="What that means for learning", xlabel="epoch", ylabel="validation accuracy, %", xticks=range(1, 5))
+    label = f"{kind}, {name}"
+    if epochs == 4:
+        left.semilogy(np.arange(1, 113), roads[kind, name], line, color=colour, lw=2, label=label)
+    else:
+        line, label = "--", f"{label}, {epochs} epochs"
+    right.plot(
+        np.arange(1, epochs + 1), 100 * np.array(gated[kind, name, epochs]), "o" + line, color=colour, label=label
+    )
+left.set(title="The gradient before training", xlabel="step", ylabel="norm, relative to step 112", ylim=(1e-30, 100))
+right.set(title="What that means for learning", xlabel="epoch", ylabel="validation accuracy, %")
 right.legend(title="Wh begins as", loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     figure,
     alt="Left: the gradient by step. That of the RNN with 0.01 falls off the picture within thirty steps, the other "
-    "three lines stay in it. Right: accuracy by epoch; the RNN with 0.01 is far below the three others.",
+    "three lines stay in it. Right: accuracy by epoch; the RNN with 0.01 is far below all others.",
 )
 
 # %%
-points = 0.15 if full else 0.03
-final = {which: scores[-1] for which, scores in gated.items()}
-rescue = final["GRU", "0.01 · normal"] - final["RNN", "0.01 · normal"]
-claim(f"from bad weights (0.01), the gate makes a difference of at least {points:.0%}", rescue, at_least=points)
-care = final["RNN", "1.1 · orthogonal"] - max(final["GRU", name] for name in ("0.01 · normal", "1.1 · orthogonal"))
-claim("a plain RNN that begins with care is at most 5% behind the GRU", care, at_least=-0.05)
+final = {run: scores[-1] for run, scores in gated.items()}
+rescue = final["GRU", "0.01 · normal", 4] - final["RNN", "0.01 · normal", 4]
+least = 0.30 if full else 0.05
+claim(f"from bad weights (0.01), the gate makes a difference of at least {least:.0%}", rescue, at_least=least)
+if full:  # a GRU of 600 pictures is not there yet
+    lead = final["GRU", "0.01 · normal", 4] - final["RNN", "1.1 · orthogonal", 4]
+    claim("even from bad weights, it beats the plain RNN's best start by at least 2%", lead, at_least=0.02)
+    rest = final["RNN", "1.1 · orthogonal", 8] - final["GRU", "1.1 · orthogonal", 4]
+    claim("with twice the epochs, that plain RNN is at most 6% behind", rest, at_least=-0.06)
 
 # %% [markdown]
-# So what does the gate buy? Not a miracle. Within this small budget a plain RNN whose first weights were chosen with
-# care keeps up with the GRU, in half of the time. What the gate buys is that the gradient's road no longer hangs on
-# $W_h$: the network learns from weights with which the plain cell learns little. And those weights change: in the
-# figure of the stall, training drives the largest singular value of *every* network up. A gate can be learnt; nothing
-# in the plain cell looks after its road.
+# So what does the gate buy? From the same pictures, with the same number of weights, the GRU learns more. Above all,
+# its gradient no longer hangs on $W_h$: it does as well from weights with which the plain cell learns little. But it is
+# no miracle, and not free. A step takes longer (see the clock), and with twice the epochs a plain RNN whose first
+# weights were chosen with care is hardly behind. Those weights change, though: in the figure of the stall, training
+# drives the largest singular value of *every* network up. A gate can be learnt; nothing in the plain cell looks after
+# its road.
 #
 # ## What it means
 
