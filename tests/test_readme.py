@@ -22,11 +22,11 @@ RESULTS = {
     "MLP (784 → 512 → 10)": ("01_mlp", r"^test accuracy ([\d.]+)%"),
     "CNN (32 filters 3 × 3, pool, 128)": ("03_cnn_im2col", r"^one convolution: test accuracy ([\d.]+)%"),
     "CNN (two convolutions, Adam)": ("03_cnn_im2col", r"^two convolutions: test accuracy ([\d.]+)%"),
+    "RNN (128 tanh units, row by row)": ("04_rnn_bptt", r"^reading row by row: test accuracy ([\d.]+)%"),
+    "CNN with Adam, train/validation curves": ("07_optimizers", r"^CNN with Adam: test accuracy ([\d.]+)%"),
     "CNN (three convolutions)": ("05_cifar10", r"^CNN: test accuracy ([\d.]+)%"),
     "RNN (a photograph row by row)": ("05_cifar10", r"^RNN: test accuracy ([\d.]+)%"),
     "NumPy beside PyTorch (one convolution, 128)": ("08_numpy_vs_pytorch", r"^nnlib: test accuracy ([\d.]+)%"),
-    "RNN (128 tanh units, row by row)": ("04_rnn_bptt", r"^reading row by row: test accuracy ([\d.]+)%"),
-    "CNN with Adam, train/validation curves": ("07_optimizers", r"^CNN with Adam: test accuracy ([\d.]+)%"),
 }
 
 
