@@ -490,8 +490,8 @@ if torch:
 # the recipe, and we shall take recipes apart below.
 #
 # And in float32, in which everybody trains? There the avalanche comes sooner or later, and then the two are as far
-# apart as any two trainings that differ in rounding. How far is that? nnlib against itself once more, its batches turned round, three epochs on
-# 10,000 pictures:
+# apart as any two trainings that differ in rounding. How far is that? nnlib against itself once more, its batches
+# turned round, three epochs on 10,000 pictures:
 
 
 # %%
