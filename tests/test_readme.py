@@ -49,10 +49,7 @@ def test_every_notebook_has_its_line():
     assert set(re.findall(r"\(notebooks/(\w+)\.ipynb\)", README)) == notebooks
 
 
-coming = pytest.mark.xfail(strict=True, reason="make reports, make student and make grade are still to come")
-
-
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", pytest.param("docs/instructors.md", marks=coming)])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/instructors.md"])
 def test_every_link_and_command_exists(page):
     text = (ROOT / page).read_text("utf-8")
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
