@@ -115,6 +115,10 @@ def find_submissions(folder: Path, courses: dict[str, set[str]]) -> tuple[list[S
 # ------------------------------------------------------------------------------------------- the course, ready to grade
 
 
+class CannotGrade(Exception):
+    """Says in words why this machine, or this notebook of the course, can grade nobody."""
+
+
 class Course:
     """One notebook of the course, executed, in processes that wait for answers (see tools/seal.py)."""
 
@@ -133,7 +137,7 @@ class Course:
             if said != "ready\n":
                 rest = self.process.stdout.read()
                 self.close()
-                raise notebooks.NotebookFailed(f"{said}{rest}" or f"{source.stem} could not be executed")
+                raise CannotGrade(f"{said}{rest}" or f"{source.stem} could not be executed")
 
     def attempt(self, number: int, cells: list[str], seconds: int, memory: int) -> dict:
         """Return the verdict on `cells` as an answer to exercise `number`."""
@@ -159,9 +163,9 @@ def attempt(source: str, version: str, number: int, cells: list[str], seconds: i
     with _starting:
         if source not in _courses:
             if (here := course_version(path)) != version:
-                raise notebooks.NotebookFailed(f"{socket.gethostname()} has another version of the course ({here[:8]})")
+                raise CannotGrade(f"{socket.gethostname()} has another version of the course ({here[:8]})")
             if why := sandbox.missing():
-                raise notebooks.NotebookFailed(f"{socket.gethostname()} can't shut a submission in: {why}")
+                raise CannotGrade(f"{socket.gethostname()} can't shut a submission in: {why}")
             _courses[source] = Course(path)
     return _courses[source].attempt(number, cells, seconds, memory)
 
@@ -281,7 +285,7 @@ def _rehearse(exercises, name, version, options, memory, submit):
             if verdict["verdict"] != right:
                 which = "solution" if right == "passed" else "stub"
                 words = f"{verdict['verdict']}: {verdict['message']}"
-                raise notebooks.NotebookFailed(f"{name}, {exercise.heading}: the course's own {which} {words}")
+                raise CannotGrade(f"{name}, {exercise.heading}: the course's own {which} {words}")
     return {number: options.time or 10 + 10 * int(1 + task.result()["seconds"]) for number, task in solved.items()}
 
 
@@ -373,7 +377,7 @@ def main() -> int:
                 for who in students:
                     rows[who] += [found.get((who, number), MISSING) for number in range(1, len(exercises) + 1)]
                 tidy()
-    except notebooks.NotebookFailed as failure:
+    except CannotGrade as failure:
         sys.exit(f"Nothing was graded. {failure}")
     except KeyboardInterrupt:
         sys.exit("Interrupted. The same command goes on from here.")
