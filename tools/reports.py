@@ -138,6 +138,10 @@ def locate(notebook: nbformat.NotebookNode, name: str) -> list[Cell]:
     return cells
 
 
+def _prints(block, is_error: bool) -> bool:
+    return isinstance(block, Printed) and block.is_error == is_error
+
+
 def read_texts(cells: list[Cell], work: Path) -> None:
     """Find what each cell shows. All Markdown is read in one go: a footnote may stand in another cell."""
     parts = []  # (cell, blocks to be filled, Markdown)
@@ -163,7 +167,7 @@ def read_texts(cells: list[Cell], work: Path) -> None:
                 later(cell, content)
             elif kind == "text/latex":
                 later(cell, f"$$\n{content.strip().strip('$')}\n$$")
-            elif kind == "stream" and cell.shown and cell.shown[-1] == Printed(cell.shown[-1].text, is_error):
+            elif kind == "stream" and cell.shown and _prints(cell.shown[-1], is_error):
                 cell.shown[-1].text += content
             else:
                 cell.shown.append(Printed(content, is_error))

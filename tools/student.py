@@ -95,7 +95,7 @@ def edition(source: Path, form: str = "plain") -> nbformat.NotebookNode:
     notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":  # the sentences that introduce the solutions end their paragraph
-            cell.source = re.sub(r"\s*The folded cell\b.*?(?=\n\n|\Z)", "", cell.source, flags=re.DOTALL)
+            cell.source = re.sub(r"\s*The\s+folded\s+cell\b.*?(?=\n\n|\Z)", "", cell.source, flags=re.DOTALL)
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata["nnlib"] = {"edition": "student", "notebook": source.stem}
     return notebook
