@@ -35,7 +35,7 @@ LARGEST = 20 << 20  # bytes of a submitted notebook
 MISSING = {"verdict": "missing", "message": "no notebook was handed in", "seconds": 0.0}
 BY_HAND = {
     "verdict": "by hand",
-    "message": "its check and its answer exchange more than arrays: read it",
+    "message": "its answer needs files, or exchanges more than arrays with its check: read it",
     "seconds": 0.0,
 }
 
@@ -279,8 +279,9 @@ def grade(source: Path, submissions: list[Submission], verdicts: Verdicts, optio
 
 
 def for_people(verdict: dict) -> bool:
-    """Say whether the course's own solution can't be judged here: it is handed, or hands over, a model or the like."""
-    return verdict["verdict"] == "failed" and "a plain value or an array is expected" in verdict["message"]
+    """Say whether the course's own solution can't be judged here: a model changes hands, or it needs files."""
+    shut = ("a plain value or an array is expected", "PermissionError")
+    return verdict["verdict"] == "failed" and any(words in verdict["message"] for words in shut)
 
 
 def _rehearse(exercises, name, version, options, memory, submit):
