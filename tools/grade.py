@@ -280,7 +280,7 @@ def grade(source: Path, submissions: list[Submission], verdicts: Verdicts, optio
 
 def for_people(verdict: dict) -> bool:
     """Say whether the course's own solution can't be judged here: a model changes hands, or it needs files."""
-    shut = ("a plain value or an array is expected", "PermissionError")
+    shut = ("a plain value or an array is expected", "a question of an unknown kind", "PermissionError")
     return verdict["verdict"] == "failed" and any(words in verdict["message"] for words in shut)
 
 
