@@ -9,7 +9,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from tools import pinned
+from tools import parallel, pinned
 from tools.notebooks import CACHE, ROOT
 
 
@@ -41,15 +41,16 @@ def main() -> int:
     CACHE.mkdir(exist_ok=True)
     for old in (unit, cells, editions):
         old.unlink(missing_ok=True)
+    at_a_time = ("-n", str(parallel.jobs()), "--dist", "worksteal")
     verdicts = {
         "style": all([run("style", "ruff", "check", "."), run("format", "ruff", "format", "--check", ".")]),
-        "unit tests": run("unit tests", "pytest", f"--junitxml={unit}"),
+        "unit tests": run("unit tests", "pytest", *at_a_time, f"--junitxml={unit}"),
     }
     tallies = [counts(unit)]
     said = f"Before them: {stages(verdicts)} ({words(tallies)})."
     verdicts["notebooks"] = run("notebooks", "tools.verify", f"--counts={cells}", f"--note={said}")
     tallies.append(json.loads(cells.read_text()) if cells.exists() else {"passed": 0, "failed": 1, "skipped": 0})
-    options = ("-q", "-m", "editions", "tests/test_editions.py")
+    options = ("-q", "-m", "editions", "tests/test_editions.py", *at_a_time)
     verdicts["exercises"] = run("exercises", "pytest", *options, f"--junitxml={editions}")
     tallies.append(counts(editions))
     print(f"\n==== {words(tallies)}: {stages(verdicts)} ====")
