@@ -46,7 +46,7 @@ class RNN(Layer):
         """
         Wx, Wh, b = self.params["Wx"], self.params["Wh"], self.params["b"]
         xp, x = get_array_module(x), _time_first(self, x, len(Wx))
-        h = x @ Wx + b  # (T, N, H): so far what the inputs alone say, for all steps at once
+        h = _projected(x, Wx, b)  # (T, N, H): so far what the inputs alone say, for all steps at once
         for t in range(len(h)):
             if t > 0:
                 h[t] += h[t - 1] @ Wh
@@ -57,7 +57,9 @@ class RNN(Layer):
     def backward(self, dout, input_grad: bool = True):
         """dout: the shape of forward's output. Returns dx (N, T, D); assigns grads Wx, Wh and b."""
         (x, h), Wh = self.recall(), self.params["Wh"]
-        dout, dz, carry = _gradient_of_states(self, dout, h), 1 - h**2, 0  # dz: tanh' for every step at once
+        xp, dout, carry = get_array_module(h), _gradient_of_states(self, dout, h), 0
+        dz = h * h
+        xp.subtract(1, dz, out=dz)  # tanh', for every step at once
         for t in reversed(range(len(h))):
             dz[t] *= dout[t] + carry  # from above, and from the future
             carry = dz[t] @ Wh.T
@@ -99,7 +101,7 @@ class GRU(Layer):
         """x: (N, T, D) float. Returns the last state (N, H), or all of them (N, T, H). Raises as `RNN` does."""
         Wx, Wh, b = self.params["Wx"], self.params["Wh"], self.params["b"]
         xp, x, H = get_array_module(x), _time_first(self, x, len(Wx)), len(Wh)
-        a = x @ Wx + b  # (T, N, 3H); each step turns its block into r, z and n
+        a = _projected(x, Wx, b)  # (T, N, 3H); each step turns its block into r, z and n
         h, c = xp.empty((*a.shape[:2], H), a.dtype), xp.empty_like(a) if training else None
         state = xp.zeros(h.shape[1:], h.dtype)
         for t in range(len(h)):
@@ -165,6 +167,13 @@ def _gradient_of_states(layer, dout, h):
     if layer.return_sequences:
         return dout.swapaxes(0, 1)
     return [0] * (T - 1) + [dout]
+
+
+def _projected(x, Wx, b):
+    """Return x Wx + b for all steps and samples in one product; x: (T, N, D)."""
+    z = x.reshape(-1, x.shape[2]) @ Wx
+    z += b
+    return z.reshape(*x.shape[:2], len(b))
 
 
 def _summed(inputs, gradients):
