@@ -13,10 +13,14 @@ from tools import notebooks
 
 
 def outline(notebook: nbformat.NotebookNode) -> list[str]:
-    """Return everything that the two halves of a pair must agree on, as lines."""
+    """Return everything that the two halves of a pair must agree on, as lines.
+
+    Whether a text is folded is not of it: to run one in JupyterLab unfolds it.
+    """
     lines = []
     for cell in notebook.cells:
-        folded = " folded" if cell.metadata.get("jupyter", {}).get("source_hidden") else ""
+        hidden = cell.cell_type == "code" and cell.metadata.get("jupyter", {}).get("source_hidden")
+        folded = " folded" if hidden else ""
         lines += [
             f"# %% [{cell.cell_type}] {' '.join(notebooks.tags(cell))}{folded}".rstrip(),
             *cell.source.split("\n"),
