@@ -18,7 +18,7 @@
 #
 # **What you need.** The convolution of notebook 03. PyTorch you need not know; here you meet it.
 #
-# **How long it takes.** Two minutes of computing on a laptop.
+# **How long it takes.** Three minutes of computing on a laptop.
 
 # %%
 import os
@@ -85,7 +85,7 @@ my_points = 5.0  # how many points of test accuracy will lie between the two, on
 # %% [markdown]
 # ## One network, written twice
 #
-# A convolution with 16 filters of 3 × 3, laid on every second pixel (stride 2), ReLU, a hidden layer of 128 units,
+# A convolution with 16 filters of 5 × 5, laid on every second pixel (stride 2), ReLU, a hidden layer of 128 units,
 # ReLU, ten logits: the kind of network with which one of the reports behind this course compared NumPy and PyTorch.
 # There is no pooling in it; that comes later.
 
@@ -96,7 +96,7 @@ FILTERS, SIDE = 16, 14  # the convolution leaves 14 × 14 places
 def our_network(rng, init=nnlib.he_normal, dtype=np.float32):
     return nnlib.Sequential(
         [
-            nnlib.Conv2d(1, FILTERS, 3, stride=2, padding=1, rng=rng, init=init, dtype=dtype),  # (N, 14, 14, 16)
+            nnlib.Conv2d(1, FILTERS, 5, stride=2, padding=2, rng=rng, init=init, dtype=dtype),  # (N, 14, 14, 16)
             nnlib.ReLU(),
             nnlib.Flatten(),  # (N, 3136)
             nnlib.Linear(SIDE * SIDE * FILTERS, 128, rng=rng, init=init, dtype=dtype),
@@ -108,7 +108,7 @@ def our_network(rng, init=nnlib.he_normal, dtype=np.float32):
 
 def their_network():
     return torch.nn.Sequential(
-        torch.nn.Conv2d(1, FILTERS, 3, stride=2, padding=1),  # (N, 16, 14, 14)
+        torch.nn.Conv2d(1, FILTERS, 5, stride=2, padding=2),  # (N, 16, 14, 14)
         torch.nn.ReLU(),
         torch.nn.Flatten(),
         torch.nn.Linear(SIDE * SIDE * FILTERS, 128),
@@ -349,14 +349,15 @@ class Theirs:
 
 
 # %%
-def batches(epochs, images, labels, batch_size=64):
+def batches(epochs, images, labels, batch_size=64, augment=None):
     """Yield (x, labels) for every step: shuffled anew in each epoch, but by the same random numbers in each call."""
     rng = np.random.default_rng(SEED)
     for _ in range(epochs):
         order = rng.permutation(len(images))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            yield to_images(images[rows]), labels[rows].astype(np.int64)
+            x = images[rows] if augment is None else augment(images[rows], rng)
+            yield to_images(x), labels[rows].astype(np.int64)
 
 
 def hundred_losses(side, dtype=np.float32, turned=False):
@@ -401,7 +402,7 @@ if torch:
         right.semilogy(steps, np.maximum(np.abs(gaps), 1e-17), linestyle="", markersize=4, label=label, **style)
     right.axhline(1e-4, color="grey", linestyle=":")
     right.set(title="How far apart they are", xlabel="step", ylabel="difference (nats)", ylim=(5e-18, 3))
-    right.legend(loc="lower right", fontsize=8)
+    right.legend(loc="center left", fontsize=8)
     plots.show(
         figure,
         alt="Left, the loss over a hundred steps: a thin black line for nnlib runs inside a wide orange one for "
@@ -412,21 +413,23 @@ if torch:
 # %% [markdown]
 # On the left you see one line upon the other. The right side shows what float32 can do: sooner or later, a number close
 # to a ReLU's corner tips over in one of the two and not in the other, its gradient with it, and from there the
-# difference grows like an avalanche. That happens to nnlib against itself (grey) as it does to nnlib against PyTorch,
-# so nothing is left that would need another explanation. With nine more digits (blue) nothing tips, and the two stay
-# together.
+# difference grows like an avalanche. In which step that happens is luck: within these hundred it may catch nnlib and
+# PyTorch (orange), nnlib and itself (grey), both or neither. But in the long run nnlib does not stay with itself either
+# (you will see it below), so nothing is left that would need another explanation. With nine more digits (blue) nothing
+# tips, and the two stay together.
 #
 # Remember this picture when somebody's training "cannot be reproduced".
 #
 # ## Both trained to the end
 #
-# All training pictures, in float64, five epochs, a little weight decay, and a learning rate that climbs for a moment
-# and then fades along a cosine. (Nothing is chosen on the test set; the weights are those of the last step.) The loop
+# All training pictures, eight epochs, in float64. Half of the pictures are mirrored, by lot, anew in each epoch (a
+# mirrored shoe is a shoe); there is a little weight decay, and a learning rate that climbs for a moment and then fades
+# along a cosine. All of this was chosen on the validation set, and the weights are those of the last step. The loop
 # knows its contender only by `step` and `logits`, so it trains either:
 
 
 # %%
-EPOCHS, LR, DECAY = 5, 0.02, 0.0005
+EPOCHS, LR, DECAY = 8, 0.04, 0.0005
 
 
 def evaluate(side, images, labels, dtype=np.float32):
@@ -441,7 +444,7 @@ def train(side, dtype=np.float64):
     """Train one contender to the end."""
     steps_an_epoch = -(-len(training_set[0]) // 64)
     schedule = nnlib.warmup_cosine(0.1)
-    for step, (x, labels) in enumerate(batches(EPOCHS, *training_set)):
+    for step, (x, labels) in enumerate(batches(EPOCHS, *training_set, augment=nnlib.random_flip)):
         side.step(x.astype(dtype), labels, LR * schedule(step, EPOCHS * steps_an_epoch))
         if (step + 1) % steps_an_epoch == 0:
             loss, accuracy, _ = evaluate(side, *validation_set, dtype)
@@ -474,7 +477,7 @@ if torch:
     print(f"points between the two: {points:.2f}; you predicted {my_points}")
 
 # %%
-bar = 0.88 if full else 0.75
+bar = 0.9 if full else 0.75
 claim(f"nnlib names at least {bar:.0%} of the test pictures rightly", nnlib_accuracy, at_least=bar)
 
 # %% tags=["torch"]
@@ -509,14 +512,18 @@ def short_training(side, epochs, turned=False):
     return losses, (time.perf_counter() - began) / epochs
 
 
-answers = []
+answers, paths = [], []
 for turned in (False, True):
     side = Ours(our_network(np.random.default_rng(SEED)))
-    short_training(side, 3, turned)
+    losses, _ = short_training(side, 3, turned)
     _, accuracy, answer = evaluate(side, *validation_set)
     answers.append(answer)
+    paths.append(losses)
     print(f"{'turned round' if turned else 'as they are':12}: validation accuracy {accuracy:.2%}")
 print(f"the same answer for {np.mean(answers[0] == answers[1]):.1%} of the pictures")
+if full:  # the sample's three epochs are too short
+    drift = np.abs(np.subtract(*paths)).max()
+    claim("at some step the losses of nnlib and itself are more than a thousandth apart", drift, at_least=1e-3)
 
 # %% [markdown]
 # Wherever those answers differ, nothing but rounding made them differ. Remember that when somebody shows you an
@@ -537,32 +544,32 @@ print(f"the same answer for {np.mean(answers[0] == answers[1]):.1%} of the pictu
 class Loops(nnlib.Conv2d):
     def forward(self, x, training=False):
         self.saved = x
-        return reference.conv2d(x, self.params["W"], self.params["b"], 2, 1)
+        return reference.conv2d(x, self.params["W"], self.params["b"], 2, 2)
 
     def backward(self, dout, input_grad=True):
-        dx, dW, db = reference.conv2d_backward(dout, self.saved, self.params["W"], 2, 1)
+        dx, dW, db = reference.conv2d_backward(dout, self.saved, self.params["W"], 2, 2)
         self.grads = {"W": dW, "b": db}
         return dx
 
 
 class Im2col(nnlib.Conv2d):
     def forward(self, x, training=False):
-        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, ::2]
+        padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        patches = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2))[:, ::2, ::2]
         patches = patches.transpose(0, 1, 2, 4, 5, 3)  # (N, Ho, Wo, kh, kw, C)
-        self.rows, self.shape, W = patches.reshape(-1, 9 * x.shape[3]), x.shape, self.params["W"]
+        self.rows, self.shape, W = patches.reshape(-1, 25 * x.shape[3]), x.shape, self.params["W"]
         return (self.rows @ W.reshape(-1, W.shape[3]) + self.params["b"]).reshape(*patches.shape[:3], -1)
 
     def backward(self, dout, input_grad=True):
         W, d = self.params["W"], dout.reshape(-1, dout.shape[3])
         self.grads = {"W": (self.rows.T @ d).reshape(W.shape), "b": d.sum(axis=0)}
-        return nnlib.col2im(d @ W.reshape(-1, W.shape[3]).T, self.shape, 3, 2, 1)
+        return nnlib.col2im(d @ W.reshape(-1, W.shape[3]).T, self.shape, 5, 2, 2)
 
 
 def on_processor(convolution=nnlib.Conv2d):
     """Our network as NumPy arrays, even where NNLIB_DEVICE says otherwise, with this class of convolution in it."""
     model = our_network(np.random.default_rng(SEED))
-    model.layers[0] = convolution(1, FILTERS, 3, stride=2, padding=1, rng=np.random.default_rng(SEED))
+    model.layers[0] = convolution(1, FILTERS, 5, stride=2, padding=2, rng=np.random.default_rng(SEED))
     for layer in model.layers:
         layer.params = {name: nnlib.to_numpy(param) for name, param in layer.params.items()}
     return model
@@ -697,17 +704,17 @@ right.set(xlabel="share of the step (%)", title="Where its time goes")
 right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     figure,
-    alt="Left, bars of milliseconds on a logarithmic axis: the loops need hundreds of times longer than the others. "
+    alt="Left, bars of milliseconds on a logarithmic axis: the bar of the loops is far longer than the others. "
     "Right, each step divided: in the loops the convolution takes all, in the others it shares with the large Linear "
     "and the optimizer.",
 )
 
 # %%
-claim("the loops need at least twenty times as long as nnlib", total["loops"] / total["nnlib"], at_least=20)
+claim("the loops need at least two hundred times as long as nnlib", total["loops"] / total["nnlib"], at_least=200)
 
 # %% tags=["torch"]
 if torch:
-    claim("nnlib is at most twenty times slower than PyTorch", total["nnlib"] / total["PyTorch"], at_most=20)
+    claim("nnlib needs at most five times as long as PyTorch", total["nnlib"] / total["PyTorch"], at_most=5)
 
 # %% [markdown]
 # So it is not NumPy against PyTorch that makes the difference of a thousand. It is loops against everything else. Row
@@ -735,7 +742,7 @@ products = 3 * 64 * SIDE * SIDE * FILTERS * 128  # multiply-adds: the large Line
 print(f"{'':22}  large Linear, GFLOP/s    convolution, ns a multiply-add")
 for name in shown:
     gflops = 2 * products / milliseconds[name]["large Linear"] / 1e6
-    nanoseconds = milliseconds[name]["convolution"] * 1e6 / (2 * 64 * SIDE * SIDE * 9 * FILTERS)
+    nanoseconds = milliseconds[name]["convolution"] * 1e6 / (2 * 64 * SIDE * SIDE * 25 * FILTERS)
     print(f"{name:22} {gflops:22.0f} {nanoseconds:33.2f}")
 
 # %% [markdown]
@@ -827,8 +834,8 @@ early = {name: np.mean(losses[15:25]) for name, losses in curves.items()}
 claim(
     "with a spread of 0.01 the network still knows next to nothing after 20 steps", early["normal, 0.01"], at_least=2.0
 )
-claim("with He's it has learnt something by then", early["He"], at_most=1.7)
-claim("and so it has with PyTorch's default", early["PyTorch's default"], at_most=1.9)
+claim("with He's it has learnt something by then", early["He"], at_most=1.5)
+claim("and so it has with PyTorch's default", early["PyTorch's default"], at_most=1.7)
 
 # %% [markdown]
 # ## Numbers that are too large
@@ -900,7 +907,7 @@ if torch:
 def ladder_network(convolution, activation, pooling):
     rng, layers, inputs = np.random.default_rng(SEED), [], 28 * 28
     if convolution:
-        layers = [nnlib.Conv2d(1, FILTERS, 3, stride=1 if pooling else 2, padding=1, rng=rng), activation()]
+        layers = [nnlib.Conv2d(1, FILTERS, 5, stride=1 if pooling else 2, padding=2, rng=rng), activation()]
         layers += [nnlib.MaxPool2d(2)] if pooling else []
         inputs = SIDE * SIDE * FILTERS
     layers += [nnlib.Flatten(), nnlib.Linear(inputs, 128, rng=rng), activation(), nnlib.Linear(128, 10, rng=rng)]
@@ -928,7 +935,8 @@ for name, (convolution, activation, epochs, pooling) in rungs.items():
     print(f"{name:35}{ladder[name]:6.2f} %" + (f"{ladder[name] - before[-1]:+8.2f} points" if before else ""))
 
 # %% [markdown]
-# And vectorising? It changes no digit: that is its point. What it buys is time, and with time, epochs. Here is what an
+# Each line is one training, so remember what rounding alone can do: a step of a few tenths, up or down, is luck. And
+# vectorising? It changes no digit: that is its point. What it buys is time, and with time, epochs. Here is what an
 # epoch of 10,000 pictures costs on each rung; up to the fourth, the convolution is done in loops (as measured above).
 
 # %% tags=["nbval-ignore-output"]
@@ -952,7 +960,7 @@ right.set(xscale="log", title="What it costs", xlabel="seconds an epoch (each li
 plots.show(
     figure,
     alt="Left, validation accuracy from rung to rung, with its value at each. Right, seconds an epoch on a "
-    "logarithmic axis: three rungs with loops are hundreds of times slower than those after vectorising.",
+    "logarithmic axis: three rungs with loops are far slower than those after vectorising.",
 )
 
 # %%
