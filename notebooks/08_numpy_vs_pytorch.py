@@ -249,7 +249,7 @@ if torch:
 # Now in float32, in which everybody trains. There is one trap. At 0, ReLU has a corner: a number that rounding pushes
 # from $+10^{-8}$ to $-10^{-8}$ is cut off, and its gradient with it. Both results are right, and yet they are not
 # close. Among the 200,000 numbers that enter a ReLU here, that does happen now and then. So for the comparison we take
-# pictures that keep away from the corner, and find most pictures fit:
+# pictures that keep away from the corner, 64 out of the first 256:
 
 
 # %%
@@ -268,7 +268,7 @@ model = our_network(np.random.default_rng(SEED))
 safe = away_from_corners(model, to_images(training_set[0][:256]))
 rows = np.flatnonzero(safe)[:64]
 x, labels = to_images(training_set[0][rows]), training_set[1][rows].astype(np.int64)
-claim("most pictures keep away from the corner", safe.mean(), at_least=0.5)
+claim("at least a quarter of the pictures keep away from the corner", safe.mean(), at_least=0.25)
 
 # %% tags=["torch"]
 if torch:
