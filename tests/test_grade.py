@@ -435,6 +435,19 @@ def test_a_message_brings_values_and_nothing_else():
         receiver.unpack(sender.pack(object()))
 
 
+def test_a_generator_comes_along_with_its_state_and_brings_it_home():
+    at_check, at_student = seal.Peer(None), seal.Peer(None, names={})
+    ours, twin = np.random.default_rng(3), np.random.default_rng(3)
+    message = at_check.pack([ours])
+    (theirs,) = at_student.unpack(seal.Plain(io.BytesIO(pickle.dumps(message))).load())
+    assert np.array_equal(theirs.random(5), twin.random(5))
+    seal._update([ours], at_check.unpack(at_student.pack([theirs])))
+    assert ours.random() == twin.random()
+    for state in ({"bit_generator": "PCG64"}, {"bit_generator": "os", "state": 1}, 7):
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            at_check.unpack(("generator", at_student.pack(state)))
+
+
 def test_the_check_answers_calls_of_what_it_handed_over_and_no_other_question():
     def handed_over():
         return 7

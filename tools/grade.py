@@ -33,11 +33,6 @@ from tools import notebooks, pinned, sandbox, student
 
 LARGEST = 20 << 20  # bytes of a submitted notebook
 MISSING = {"verdict": "missing", "message": "no notebook was handed in", "seconds": 0.0}
-BY_HAND = {
-    "verdict": "by hand",
-    "message": "its answer needs files, or exchanges more than arrays with its check: read it",
-    "seconds": 0.0,
-}
 
 
 # ----------------------------------------------------------------------------------------------------- submissions
@@ -265,9 +260,6 @@ def grade(source: Path, submissions: list[Submission], verdicts: Verdicts, optio
                 todo[key] = (number, one.cells)
     if todo:
         seconds = _rehearse(exercises, name, version, options, memory, submit)
-        for key in [key for key, (number, _) in todo.items() if number not in seconds]:
-            verdicts.add(key, BY_HAND)
-            del todo[key]
         tasks = {submit(name, version, n, cells, seconds[n], memory): key for key, (n, cells) in todo.items()}
         begun, shown = time.monotonic(), 0.0
         for done, task in enumerate(completed(tasks), 1):
@@ -278,17 +270,8 @@ def grade(source: Path, submissions: list[Submission], verdicts: Verdicts, optio
     return {place: verdicts.known[key] for place, key in keys.items()}
 
 
-def for_people(verdict: dict) -> bool:
-    """Say whether the course's own solution can't be judged here: a model changes hands, or it needs files."""
-    shut = ("a plain value or an array is expected", "a question of an unknown kind", "PermissionError")
-    return verdict["verdict"] == "failed" and any(words in verdict["message"] for words in shut)
-
-
 def _rehearse(exercises, name, version, options, memory, submit):
-    """Have the course's own stubs and solutions judged first. Returns number -> seconds that an answer may take.
-
-    An exercise whose check and answer exchange more than plain values and arrays is left out: it is for people to read.
-    """
+    """Have the course's own stubs and solutions judged first. Returns number -> seconds that an answer may take."""
     patient = options.time or 300
     solved, stubs = (
         {
@@ -297,11 +280,7 @@ def _rehearse(exercises, name, version, options, memory, submit):
         }
         for kind in (lambda exercise: exercise.solutions, lambda exercise: [exercise.stub])
     )
-    for number in [number for number, task in solved.items() if for_people(task.result())]:
-        del solved[number]
     for number, exercise in enumerate(exercises, 1):
-        if number not in solved:
-            continue
         for right, verdict in (("passed", solved[number].result()), ("failed", stubs[number].result())):
             if verdict["verdict"] != right:
                 which = "solution" if right == "passed" else "stub"
