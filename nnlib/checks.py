@@ -373,8 +373,12 @@ def rnn(forward: Callable, backward: Callable) -> None:
     after every step; dh: (N, T, H), what the loss sends to each of them, without what comes back through time.
     """
     rng = np.random.default_rng(0)
-    for n, t, d, hidden in ((2, 3, 3, 4), (3, 4, 4, 4), (1, 6, 1, 2), (4, 4, 2, 1), (1, 1, 2, 3), (3, 1, 3, 3)):
+    easy = [(2, 3, 3, 4), (3, 4, 4, 4), (1, 6, 1, 2), (4, 4, 2, 1), (1, 1, 2, 3), (3, 1, 3, 3)]
+    for number, (n, t, d, hidden) in enumerate([*easy, (5, 9, 2, 3), (2, 3, 3, 4)]):
         x, h0 = rng.normal(size=(n, t, d)), rng.normal(size=(n, hidden))
+        hard = number >= len(easy)  # one sample drives tanh to its ends, and the loss looks at the last state alone
+        if hard:
+            x[0] *= 1000
         Wx, Wh, b = (rng.normal(size=shape) / np.sqrt(shape[0]) for shape in ((d, hidden), (hidden, hidden), (hidden,)))
         inputs = {"x": x, "h0": h0, "Wx": Wx, "Wh": Wh, "b": b}
         right = _states(x, h0, Wx, Wh, b)
@@ -407,6 +411,8 @@ def rnn(forward: Callable, backward: Callable) -> None:
         _compare("forward", "h", h, right, inputs, hints)
 
         dh = rng.normal(size=right.shape)
+        if hard:
+            dh[:, :-1] = 0
         inputs = {"dh": dh, "x": x, "h0": h0, "h": right, "Wx": Wx, "Wh": Wh}
         outputs = ("dx", "dh0", "dWx", "dWh", "db")
         got = dict(zip(outputs, _call("backward", backward, inputs, outputs), strict=True))

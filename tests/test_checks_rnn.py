@@ -189,3 +189,32 @@ def test_a_state_kept_between_calls_shows():
 
     with pytest.raises(CheckFailed, match="keeps something of the last call"):
         checks.rnn(forward, reference.rnn_backward)
+
+
+CORNERS = {
+    "steps without a gradient from above are skipped": (
+        "        dstate = dh[:, t] + carry",
+        "        if not dh[:, t].any():\n            continue\n        dstate = dh[:, t] + carry",
+    ),
+    "tanh that overflows": (
+        "state = np.tanh(x[:, t] @ Wx + state @ Wh + b)",
+        "z = x[:, t] @ Wx + state @ Wh + b; state = (np.exp(z) - np.exp(-z)) / (np.exp(z) + np.exp(-z))",
+    ),
+    "the past cut off after six steps": ("reversed(range(T))", "reversed(range(max(0, T - 6), T))"),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_mistakes_that_show_in_hard_cases_alone(name):
+    with pytest.raises(CheckFailed):
+        checks.rnn(*student(CORNERS[name]))
+
+
+def test_what_is_remembered_by_its_shape_shows():
+    known = {}
+
+    def forward(x, *others):
+        return known.setdefault(x.shape, reference.rnn(x, *others))
+
+    with pytest.raises(CheckFailed):
+        checks.rnn(forward, reference.rnn_backward)
