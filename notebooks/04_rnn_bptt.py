@@ -84,7 +84,7 @@ plots.show(
 # %%
 my_parameters = 100_000  # how many weights and biases does such a network have? (notebook 01's MLP: 407,050)
 my_rows = 28  # after how many of the 28 rows does it first get half of the pictures right?
-my_gradient = 0.5  # what fraction of the gradient at the last row reaches the first, if Wh begins as 0.01 * normal?
+my_gradient = 0.5  # what fraction of the gradient at the last row reaches the first, if weights begin as 0.01 * normal?
 
 # %% [markdown]
 # ## The recurrent cell
@@ -551,7 +551,9 @@ claim("of Glorot's 128 directions fewer than half are still alive after 27 steps
 # ### Longer sequences
 #
 # The same pictures can be cut into shorter pieces: 28 steps of 28 pixels, 56 steps of 14, 112 steps of 7. Nothing about
-# the picture has changed, but the first pixel is now four times as many steps away from the answer.
+# the picture has changed, but the first pixel is now four times as many steps away from the answer. (A shorter piece
+# also brings less into the state, which then stays further from the flat ends of tanh: so a line need not fall from
+# column to column. In the line of 0.01 all other weights begin as 0.01, too.)
 
 # %%
 print("fraction of the gradient that reaches the first step")
@@ -574,9 +576,9 @@ claim(
 # %% [markdown]
 # ## Explosion, and a simple cure
 #
-# A vanished gradient is silent. An exploded one is loud: one batch throws the weights so far that everything learnt is
-# lost. The cure is as simple as it looks. Take the norm $g$ of all gradients together; if it is larger than a limit,
-# scale all of them by limit$/g$. The direction stays, only the length of the step is cut. This is **clipping**.
+# A vanished gradient is silent. An exploded one is loud: one batch throws the weights so far that nothing can be learnt
+# from there. The cure is as simple as it looks. Take the norm $g$ of all gradients together; if it is larger than a
+# limit, scale all of them by limit$/g$. The direction stays, only the length of the step is cut. This is **clipping**.
 
 
 # %%
@@ -637,8 +639,8 @@ claim("from exploding gradients, clipping alone makes a difference of at least 0
 #
 # One of the reports that this course grew from began *all* its weights as $0.01 \cdot \text{normal}$ and noticed
 # something odd: during the first epochs the loss did not move from 2.30, and then, all at once, it did. Let us see it
-# happen. Three networks, the same 8,000 pictures in the same order, clipped at 1; every 20 steps we write down the
-# gradient's norm at every row and the largest singular value of $W_h$.
+# happen. Three networks, the same 8,000 pictures in the same order, clipped at 1, the first for longer than the others;
+# every 20 steps we write down the gradient's norm at every row and the largest singular value of $W_h$.
 
 # %%
 stall_steps = 600
@@ -662,7 +664,7 @@ for column, (name, (losses, _, profiles, largest)) in enumerate(stall.items()):
     top.plot(losses, lw=1, label="loss (nats)")
     top.plot(np.arange(0, len(losses), 20), largest, lw=2, label="largest singular value")
     top.axhline(np.log(10), color="grey", linestyle=":", label="ln 10")
-    top.set(title=f"Wh begins as {name}", ylim=(0, 3))
+    top.set(title=f"Wh begins as {name}", xlabel="training step", ylabel="nats, or factor" * (column == 0), ylim=(0, 3))
     heat = bottom.imshow(
         np.log10(np.maximum(profiles, 1e-12)).T,
         aspect="auto",
@@ -977,7 +979,7 @@ for name, (build, lr) in kinds.items():
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.5), width_ratios=[1, 1.5])
 for offset, way, colour in ((-0.2, "as they are", "C0"), (0.2, "shuffled", "C1")):
     left.bar(np.arange(3) + offset, [100 * (1 - contest[name, way]) for name in kinds], 0.4, label=way, color=colour)
-left.set_xticks(range(3), [f"{name}\n{contest_seconds[name]:.1f} s an epoch" for name in kinds])
+left.set_xticks(range(3), [f"{name}\n{contest_seconds[name]:.2f} s an epoch" for name in kinds])
 left.set(title="Errors, and what shuffling does", ylabel="% wrong on validation")
 left.legend(title="pixels", ncols=2, loc="upper center")
 left.set_ylim(0, 135 * (1 - min(contest.values())))
@@ -1040,8 +1042,12 @@ if full:  # on the sample's few pictures too close to call
 # $$r = \sigma(a_r + c_r), \qquad z = \sigma(a_z + c_z), \qquad n = \tanh(a_n + r\, c_n)$$
 #
 # The skeleton stays: a cell forward, a cell backward, and the same loop with the same carry. Only the cell is new.
-# Backward, ask of each quantity what it touches: $n$ and $z$ touch $h_t$; $r$ touches $n$; and $h_{t-1}$ touches $h_t$
-# twice, straight through $z$ and through $c$. ($\sigma' = \sigma\,(1 - \sigma)$.)
+# (From here on $z$ is the gate.) Backward, ask of each quantity what it touches: $n$ and $z$ touch $h_t$; $r$ touches
+# $n$. With $\sigma' = \sigma\,(1 - \sigma)$, the gradients of what stands inside tanh and inside the two $\sigma$ are
+#
+# $$da_n = dh\,(1 - z)\,(1 - n^2), \qquad ds_z = dh\,(h_{t-1} - n)\,z\,(1 - z), \qquad ds_r = da_n\,c_n\,r\,(1 - r).$$
+#
+# And $h_{t-1}$ touches $h_t$ twice, straight through $z$ and through $c$; both go into the carry.
 
 
 # %%
@@ -1065,10 +1071,10 @@ def gru_cell_forward(x, h_before, Wx, Wh, b):
 def gru_cell_backward(dh, x, h_before, Wx, Wh, b):
     """Returns dx, dh_before, dWx, dWh, db."""
     r, z, n, c_n = gates(x, h_before, Wx, Wh, b)
-    dz, da_n = dh * (h_before - n) * z * (1 - z), dh * (1 - z) * (1 - n**2)
-    dr = da_n * c_n * r * (1 - r)
-    da = np.concatenate([dr, dz, da_n], axis=1)  # (N, 3H)
-    dc = np.concatenate([dr, dz, da_n * r], axis=1)  # the same, but the candidate meets the state through r
+    da_n, ds_z = dh * (1 - z) * (1 - n**2), dh * (h_before - n) * z * (1 - z)
+    ds_r = da_n * c_n * r * (1 - r)
+    da = np.concatenate([ds_r, ds_z, da_n], axis=1)  # (N, 3H)
+    dc = np.concatenate([ds_r, ds_z, da_n * r], axis=1)  # the same, but the candidate meets the state through r
     return da @ Wx.T, dh * z + dc @ Wh.T, x.T @ da, h_before.T @ dc, da.sum(axis=0)
 
 
@@ -1214,7 +1220,7 @@ for kind, name, epochs in runs:
         np.arange(1, epochs + 1), 100 * np.array(gated[kind, name, epochs]), "o" + line, color=colour, label=label
     )
 left.set(title="The gradient before training", xlabel="step", ylabel="norm, relative to step 112", ylim=(1e-30, 100))
-right.set(title="What that means for learning", xlabel="epoch", ylabel="validation accuracy, %")
+right.set(title="Learning from it, epoch by epoch", xlabel="epoch", ylabel="validation accuracy, %")
 right.legend(title="Wh begins as", loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     figure,
@@ -1237,9 +1243,10 @@ if full:  # a GRU of 600 pictures is not there yet
 # So what does the gate buy? From the same pictures, with the same number of weights, the GRU learns more. Above all,
 # its gradient no longer hangs on $W_h$: it does as well from weights with which the plain cell learns little. But it is
 # no miracle, and not free. A step takes longer (see the clock), and with twice the epochs a plain RNN whose first
-# weights were chosen with care is hardly behind. Those weights change, though: in the figure of the stall, training
-# drives the largest singular value of *every* network up. A gate can be learnt; nothing in the plain cell looks after
-# its road.
+# weights were chosen with care has made up much of it, or all. Those weights change, though: in the figure of the
+# stall, training drives the largest singular value of *every* network up. A gate can be learnt; nothing in the plain
+# cell looks after its road. (And a gradient that arrives is not all: of the four, the plain RNN that begins at 1.1 has
+# the largest, and is not the best.)
 #
 # ## What it means
 
