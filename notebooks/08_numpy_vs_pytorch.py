@@ -400,9 +400,9 @@ if torch:
         ("float64: nnlib − PyTorch", ours64 - theirs64, {"color": "C0", "marker": "."}),
     ):
         right.semilogy(steps, np.maximum(np.abs(gaps), 1e-17), linestyle="", markersize=4, label=label, **style)
-    right.axhline(1e-4, color="grey", linestyle=":")
+    right.axhline(1e-4, color="grey", linestyle=":", label="1e-4")
     right.set(title="How far apart they are", xlabel="step", ylabel="difference (nats)", ylim=(5e-18, 3))
-    right.legend(loc="center left", fontsize=8)
+    right.legend(loc="lower left", bbox_to_anchor=(0.02, 0.16), fontsize=8)
     plots.show(
         figure,
         alt="Left, the loss over a hundred steps: a thin black line for nnlib runs inside a wide orange one for "
@@ -416,7 +416,7 @@ if torch:
 # difference grows like an avalanche. In which step that happens is luck: within these hundred it may catch nnlib and
 # PyTorch (orange), nnlib and itself (grey), both or neither. But in the long run nnlib does not stay with itself either
 # (you will see it below), so nothing is left that would need another explanation. With nine more digits (blue) nothing
-# tips, and the two stay together.
+# tips, and the two stay together. (A point on the lower rim is a difference of exactly 0.)
 #
 # Remember this picture when somebody's training "cannot be reproduced".
 #
@@ -489,8 +489,8 @@ if torch:
 
 # %% [markdown]
 # The report that this notebook answers found 71.74 % for its NumPy and 83.70 % for PyTorch. What does PyTorch do
-# better? Nothing. Given the same weights, batches and formulas, the two are one network. Whatever separated them was in
-# the recipe, and we shall take recipes apart below.
+# better? Nothing. Given the same weights, batches and formulas, the two are one network. What separated them there was
+# not the library: a recipe, or a bug. (Which, no report can tell.) We shall take recipes apart below.
 #
 # And in float32, in which everybody trains? There the avalanche comes sooner or later, and then the two are as far
 # apart as any two trainings that differ in rounding. How far is that? nnlib against itself once more, its batches
@@ -526,8 +526,8 @@ if full:  # the sample's three epochs are too short
     claim("at some step the losses of nnlib and itself are more than a thousandth apart", drift, at_least=1e-3)
 
 # %% [markdown]
-# Wherever those answers differ, nothing but rounding made them differ. Remember that when somebody shows you an
-# improvement of 0.2 points, from one training each.
+# Wherever those answers differ, nothing but rounding made them differ. Remember that when somebody shows you a small
+# improvement, from one training each.
 #
 # ## The honest clocks
 #
@@ -650,7 +650,7 @@ def their_timed_step(side, x, labels):
 # %% [markdown]
 # The contenders take turns, and of every part the fastest time counts: whatever else the computer is doing can only
 # make it slower. Waiting for 64 pictures in loops would try your patience, so the loops get one picture, and the time
-# of their convolution is multiplied by 64.
+# of their convolution is multiplied by 64. (Their other layers are those of im2col.)
 
 # %% tags=["nbval-ignore-output"]
 contenders = {
@@ -696,7 +696,7 @@ left.set(xscale="log", xlabel="milliseconds (each line: ten times more)", title=
 left.set_yticks(places, shown)
 left.invert_yaxis()
 start = np.zeros(len(shown))
-for part in ("convolution", "ReLU", "large Linear", "small Linear", "loss", "optimizer"):
+for part in milliseconds["nnlib"]:
     share = np.array([milliseconds[name][part] / total[name] for name in shown])
     right.barh(places, 100 * share, left=100 * start, label=part)
     start += share
@@ -731,8 +731,9 @@ if torch:
 #   `addmm` adds $b$ while it is there. Its optimizer does a parameter in few passes where NumPy needs one for each
 #   `*=` and `+=`. On the other hand PyTorch keeps the books for autograd, and its convolution is made for many
 #   channels, not for one.
-# * **Threads.** With all cores, PyTorch divides every layer among them. NumPy does so too, but in matrix products only;
-#   the rest runs on one core. (`make lab` starts NumPy's BLAS with one thread, so that all digits are equal on all
+# * **Threads.** With all cores, PyTorch divides every layer among them. (They wait for each other: if something else
+#   keeps a core busy, that row is by far the slower of the two.) NumPy does so too, but in matrix products only; the
+#   rest runs on one core. (`make lab` starts NumPy's BLAS with one thread, so that all digits are equal on all
 #   computers.)
 #
 # How much is it? The same times as rates, for the two layers that matter:
@@ -742,7 +743,8 @@ products = 3 * 64 * SIDE * SIDE * FILTERS * 128  # multiply-adds: the large Line
 print(f"{'':22}  large Linear, GFLOP/s    convolution, ns a multiply-add")
 for name in shown:
     gflops = 2 * products / milliseconds[name]["large Linear"] / 1e6
-    nanoseconds = milliseconds[name]["convolution"] * 1e6 / (2 * 64 * SIDE * SIDE * 25 * FILTERS)
+    passes = 3 if name in ("loops", "im2col") else 2  # these two also compute the gradient for the pictures
+    nanoseconds = milliseconds[name]["convolution"] * 1e6 / (passes * 64 * SIDE * SIDE * 25 * FILTERS)
     print(f"{name:22} {gflops:22.0f} {nanoseconds:33.2f}")
 
 # %% [markdown]
@@ -935,9 +937,10 @@ for name, (convolution, activation, epochs, pooling) in rungs.items():
     print(f"{name:35}{ladder[name]:6.2f} %" + (f"{ladder[name] - before[-1]:+8.2f} points" if before else ""))
 
 # %% [markdown]
-# Each line is one training, so remember what rounding alone can do: a step of a few tenths, up or down, is luck. And
-# vectorising? It changes no digit: that is its point. What it buys is time, and with time, epochs. Here is what an
-# epoch of 10,000 pictures costs on each rung; up to the fourth, the convolution is done in loops (as measured above).
+# Each line is one training, and 5,000 pictures tell an accuracy to about half a point: a smaller step, up or down, is
+# luck. And vectorising? It changes no digit: that is its point. What it buys is time, and with time, epochs. Here is
+# what an epoch of 10,000 pictures costs on each rung; up to the fourth, the convolution is done in loops (as measured
+# above).
 
 # %% tags=["nbval-ignore-output"]
 slow = total["loops"] / 1000 * len(few[0]) / 64
@@ -1044,13 +1047,14 @@ if torch:
 # %% [markdown]
 # ## What it means
 #
-# * Two libraries that share no line agree on every gradient to 1e-5, and on a hundred losses to 1e-4; trained, they
-#   name the same clothes. What you derived by hand in notebooks 01 to 03 is what everybody computes.
+# * Two libraries that share no line agree on every gradient: to ten digits in float64, where a hundred losses agree as
+#   well, and to 1e-5 in float32. Trained, they name the same clothes. What you derived by hand in notebooks 01 to 03 is
+#   what everybody computes.
 # * A factor of a thousand is what loops cost, not NumPy. Vectorised, the two need times of the same order on a
 #   processor (the README has the careful measurement). PyTorch's real advantages are others: autograd, GPUs, and
 #   thousands of layers that somebody has tested already.
-# * Twelve points of accuracy are not the library's doing either. Where two right programs score so differently, look at
-#   what they do not share: how the weights begin, how long they train, in which order they see the data.
+# * Twelve points of accuracy are not the library's doing either. Where two programs score so differently, look at
+#   what they do not share: how the weights begin, how long they train, which pictures they see, and their bugs.
 #
 # ## Exercises
 #
