@@ -13,12 +13,10 @@ from .initializers import Initializer, glorot_normal, orthogonal
 from .layers import Layer
 
 
-class RNN(Layer):
-    """The recurrence h_t = tanh(x_t Wx + h_(t-1) Wh + b), from h_0 = 0, with Wx (D, H), Wh (H, H) and b (H,).
+class _Recurrent(Layer):
+    """What the recurrent layers share: weights for `gates` blocks of H columns, side by side."""
 
-    It returns the last state, or with return_sequences=True every state. Each batch begins anew: no state is kept from
-    one to the next. `init` draws Wh; Wx is Glorot normal. (Elman 1990; gradients: Werbos 1990.)
-    """
+    gates = 1
 
     def __init__(
         self,
@@ -31,13 +29,25 @@ class RNN(Layer):
         dtype=np.float32,
     ):
         super().__init__()
-        _check_sizes(self, input_size, hidden_size)
+        if input_size < 1 or hidden_size < 1:
+            name = type(self).__name__
+            raise ValueError(f"{name} expects at least 1 input and 1 hidden unit, got {input_size} and {hidden_size}")
         self.return_sequences = return_sequences
+        Wx = [glorot_normal((input_size, hidden_size), rng) for _ in range(self.gates)]
+        Wh = [init((hidden_size, hidden_size), rng) for _ in range(self.gates)]
         self.params = {
-            "Wx": to_device(glorot_normal((input_size, hidden_size), rng).astype(dtype)),
-            "Wh": to_device(init((hidden_size, hidden_size), rng).astype(dtype)),
-            "b": to_device(np.zeros(hidden_size, dtype)),
+            "Wx": to_device(np.concatenate(Wx, axis=1).astype(dtype)),
+            "Wh": to_device(np.concatenate(Wh, axis=1).astype(dtype)),
+            "b": to_device(np.zeros(self.gates * hidden_size, dtype)),
         }
+
+
+class RNN(_Recurrent):
+    """The recurrence h_t = tanh(x_t Wx + h_(t-1) Wh + b), from h_0 = 0, with Wx (D, H), Wh (H, H) and b (H,).
+
+    It returns the last state, or with return_sequences=True every state. Each batch begins anew: no state is kept from
+    one to the next. `init` draws Wh; Wx is Glorot normal. (Elman 1990; gradients: Werbos 1990.)
+    """
 
     def forward(self, x, training: bool = False):
         """x: (N, T, D) float. Returns the last state (N, H), or all of them (N, T, H).
@@ -67,7 +77,7 @@ class RNN(Layer):
         return (dz @ self.params["Wx"].T).swapaxes(0, 1) if input_grad else None
 
 
-class GRU(Layer):
+class GRU(_Recurrent):
     """The gated recurrence h_t = (1 - z) n + z h_(t-1), from h_0 = 0, which can keep a state for many steps.
 
     With a = x_t Wx + b and c = h_(t-1) Wh, each cut into three parts (r, z, n) of H columns:
@@ -76,26 +86,7 @@ class GRU(Layer):
     Input, output and arguments are those of `RNN`.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        rng: np.random.Generator,
-        init: Initializer = orthogonal,
-        return_sequences: bool = False,
-        dtype=np.float32,
-    ):
-        super().__init__()
-        _check_sizes(self, input_size, hidden_size)
-        self.return_sequences = return_sequences
-        Wx = [glorot_normal((input_size, hidden_size), rng) for _ in range(3)]
-        Wh = [init((hidden_size, hidden_size), rng) for _ in range(3)]
-        self.params = {
-            "Wx": to_device(np.concatenate(Wx, axis=1).astype(dtype)),
-            "Wh": to_device(np.concatenate(Wh, axis=1).astype(dtype)),
-            "b": to_device(np.zeros(3 * hidden_size, dtype)),
-        }
+    gates = 3
 
     def forward(self, x, training: bool = False):
         """x: (N, T, D) float. Returns the last state (N, H), or all of them (N, T, H). Raises as `RNN` does."""
@@ -133,12 +124,6 @@ class GRU(Layer):
             carry = dh * z + dc[t] @ Wh.T  # z is the straight road back in time
         self.grads = {"Wx": _summed(x, da), "Wh": _summed(h[:-1], dc[1:]), "b": da.sum(axis=(0, 1))}
         return (da @ self.params["Wx"].T).swapaxes(0, 1) if input_grad else None
-
-
-def _check_sizes(layer, input_size, hidden_size) -> None:
-    if input_size < 1 or hidden_size < 1:
-        name = type(layer).__name__
-        raise ValueError(f"{name} expects at least 1 input and 1 hidden unit, got {input_size} and {hidden_size}")
 
 
 def _time_first(layer, x, input_size):
