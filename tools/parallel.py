@@ -37,9 +37,7 @@ def each(function: Callable, tasks: dict[str, tuple], at_a_time: int) -> Iterato
     function returned), or (name, "died", its last words) if there is no such thing. When this is closed or interrupted,
     all that still runs is killed.
     """
-    method = (
-        "forkserver" if sys.platform == "linux" else "spawn"
-    )  # of the two that are clean, the one that imports once
+    method = "forkserver" if sys.platform == "linux" else "spawn"  # both are clean; the first imports only once
     context, waiting, running = multiprocessing.get_context(method), list(tasks), {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
