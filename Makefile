@@ -40,7 +40,7 @@ run: .venv/.has-course  ## execute every notebook from scratch into results/ (or
 reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook (or NOTEBOOK=01_mlp, path/to/my.ipynb, results)
 	@$(PY) -m tools.reports $(if $(NOTEBOOK),"$(NOTEBOOK)")
 
-test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests, then every stored digit of the notebooks
+test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests, every stored digit of the notebooks, every exercise
 	@$(PY) -m tools.test
 
 test-lab: .venv/.has-course .venv/.has-test .venv/.has-lab  ## JupyterLab in a real browser (CHROMIUM=...): screenshots in reports/
@@ -66,7 +66,7 @@ data: .venv/.has-nnlib  ## fetch the real data sets into data/
 
 clean:  ## remove results, reports, caches and .venv; the data stays
 	rm -rf .venv results reports .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
-	find nnlib tools tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find nnlib tools tests notebooks benchmarks -name __pycache__ -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
 
 # One stamp for each set of packages: what is up to date is not installed again.

@@ -380,7 +380,7 @@ def main() -> None:
     if torch:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     else:
-        print("PyTorch is not installed, so nnlib runs alone: pip install torch==2.13.0 (the CPU build)")
+        print("PyTorch is not installed, so nnlib runs alone: make setup-torch")
     load = os.getloadavg()[0]
     if load > 0.5:
         print(f"This machine is busy (load {load:.1f}): the numbers below are not to be quoted")

@@ -32,12 +32,11 @@ def linear(forward: Callable, backward: Callable) -> None:
 
         inputs = {"dout": dout, "x": x, "W": W}
         dx, dW, db = _call("backward", backward, inputs, ("dx", "dW", "db"))
-        over_n = "it is divided by the batch size: that belongs into the loss, which has done it already"
         hints = [(dout @ W, "W must be transposed here: y = x W, so dx = dout W^T")] if d == m else []
         _compare("backward", "dx", dx, dout @ W.T, inputs, hints)
-        hints = [(x.T @ dout / n, over_n)] + ([(dout.T @ x, "it is transposed: dW = x^T dout")] if d == m else [])
+        hints = [(x.T @ dout / n, OVER_N)] + ([(dout.T @ x, "it is transposed: dW = x^T dout")] if d == m else [])
         _compare("backward", "dW", dW, x.T @ dout, inputs, hints)
-        hints = [(dout.mean(axis=0), over_n), (dout[-1], "only the last sample counts: sum over all of them")]
+        hints = [(dout.mean(axis=0), OVER_N), (dout[-1], "only the last sample counts: sum over all of them")]
         _compare("backward", "db", db, dout.sum(axis=0), inputs, hints)
 
 

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pooch
 import requests
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 LabelledImages = tuple[np.ndarray, np.ndarray]
 

@@ -67,7 +67,7 @@ def test_the_conda_environment_agrees_with_pyproject():
     constraints, install = pip["pip"]
     assert constraints == "-c constraints.txt" and (ROOT / "constraints.txt").exists()
     extras = re.fullmatch(r"-e \.\[(.+)\]", install).group(1).split(",")
-    assert extras == ["course", "test"] and set(extras) <= set(EXTRAS)
+    assert extras == ["course", "test", "reports"] and set(extras) <= set(EXTRAS)
 
 
 def test_the_workflow_tests_the_pythons_that_are_promised():

@@ -125,6 +125,14 @@ def page(everything):
 # --------------------------------------------------------------------------------------------------- what is on a page
 
 
+def test_what_a_progress_bar_leaves_behind_is_no_output(tmp_path):
+    bar = said("\r 50%|#####     | 1/2\r100%|##########| 2/2\r                    \r", "stderr")
+    path = tmp_path / "01_bar.ipynb"
+    notebook("# Bar", ("fit()", said("epoch 1\n"), bar), ("quiet()", bar), path=path)
+    cells = reports.read(path, workshop(tmp_path / "work")).cells
+    assert [[shown.text for shown in cell.shown] for cell in cells if cell.prompt] == [["epoch 1\n"], []]
+
+
 def test_the_course_renders(tmp_path):
     """Every committed notebook, bound together: no fault in any cell."""
     work, rendered = workshop(tmp_path / "work"), []

@@ -171,6 +171,7 @@ def read_texts(cells: list[Cell], work: Path) -> None:
                 cell.shown[-1].text += content
             else:
                 cell.shown.append(Printed(content, is_error))
+        cell.shown = [shown for shown in cell.shown if not is_wiped_out(shown)]
     text = "\n\n".join(f"{MARK.format(number)}\n\n{markdown}" for number, (_, _, markdown) in enumerate(parts))
     begun = 0
     for block in blocks_of(text, MARKDOWN):
@@ -185,6 +186,12 @@ def read_texts(cells: list[Cell], work: Path) -> None:
         if any(element["t"] in ("RawInline", "RawBlock") and not is_comment(element) for element in elements(blocks)):
             plainer = ("--mathjax", "--syntax-highlighting=none")
             blocks[:] = from_html(pandoc(markdown, f"{MARKDOWN}-task_lists", "html", *plainer)[0], cell)
+
+
+def is_wiped_out(shown) -> bool:
+    """Say whether this is what a progress bar leaves behind: written to stderr, then covered with blanks."""
+    lines = printed_lines(shown.text) if _prints(shown, is_error=True) else None
+    return lines is not None and not any(words.strip() for line in lines for _, _, words in line)
 
 
 def content_of(output: nbformat.NotebookNode, cell: Cell) -> tuple[str, str]:

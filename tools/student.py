@@ -148,18 +148,11 @@ def write(folder: Path, contents: dict[str, bytes]) -> dict[str, str]:
             done[name] = "left as it was"
             continue
         ours[name] = sorted({*ours.get(name, []), new})
-        _replace(record, json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n")
+        notebooks.replace(record, json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n")
         if old != new:
-            _replace(path, content)
+            notebooks.replace(path, content)
             done[name] = "written"
     return done
-
-
-def _replace(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.half")
-    half.write_bytes(content)
-    half.replace(path)
 
 
 def main() -> int:

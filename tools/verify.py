@@ -1,6 +1,6 @@
 """Run the committed notebooks again with nbval and compare: every stored digit where that can be, every claim always.
 
-    python -m tools.verify [01_mlp ...]              the second half of `make test`
+    python -m tools.verify [01_mlp ...]              the third stage of `make test`
     python -m tools.verify --claims [--seed 1]       make claims: the claims alone, in another arithmetic
 
 A notebook is in the *compared* tier if this machine can run the pinned arithmetic and has the very data of the stored
