@@ -180,7 +180,7 @@ def test_without_a_readable_record_every_other_file_is_somebodys(tmp_path, recor
 
 def test_an_interruption_between_record_and_file_is_survived(tmp_path, monkeypatch):
     student.write(tmp_path, {"a.ipynb": b"one"})
-    replace = student._replace
+    replace = notebooks.replace
 
     def interrupted(path, content):
         if path.name == "a.ipynb":
@@ -188,7 +188,7 @@ def test_an_interruption_between_record_and_file_is_survived(tmp_path, monkeypat
             raise KeyboardInterrupt
         replace(path, content)
 
-    monkeypatch.setattr(student, "_replace", interrupted)
+    monkeypatch.setattr(notebooks, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         student.write(tmp_path, {"a.ipynb": b"two"})
     assert (tmp_path / "a.ipynb").read_bytes() == b"one"  # half written beside it, not into it
