@@ -1,4 +1,4 @@
-# Convenience over the tools: every command below works without make too (python -m tools.run, and so on).
+# Convenience over the tools: every command below works without make too (python -m tools.instructor.run, and so on).
 # A fresh clone needs git, make and Python 3.11, 3.12 or 3.13. Each target installs what it needs into .venv, once.
 
 PYTHON ?= python3
@@ -32,13 +32,13 @@ setup-torch: .venv/.has-torch  ## add PyTorch, the oracle of the tests (without 
 setup-grade: .venv/.has-dask .venv/.has-nbgrader  ## add Dask and nbgrader, if you grade on a cluster or with nbgrader
 
 lab: .venv/.has-course  ## open the notebooks in JupyterLab
-	@$(PY) -m tools.pinned $(PY) -m jupyterlab --ServerApp.root_dir=notebooks
+	@$(PY) -m tools.shared.pinned $(PY) -m jupyterlab --ServerApp.root_dir=notebooks
 
 run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick; JOBS=2)
-	@$(PY) -m tools.run $(NOTEBOOK)
+	@$(PY) -m tools.instructor.run $(NOTEBOOK)
 
 reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook (or NOTEBOOK=01_mlp, path/to/my.ipynb, results)
-	@$(PY) -m tools.reports $(if $(NOTEBOOK),"$(NOTEBOOK)")
+	@$(PY) -m tools.instructor.reports $(if $(NOTEBOOK),"$(NOTEBOOK)")
 
 test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests, every stored digit of the notebooks, every exercise
 	@$(PY) -m tools.test
@@ -50,16 +50,16 @@ claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arit
 	@$(PY) -m tools.verify --claims --seed $(SEED) $(NOTEBOOK)
 
 build: .venv/.has-course  ## compute the stored outputs anew (or NOTEBOOK=01_mlp): look at them, commit the pair
-	@$(PY) -m tools.build $(NOTEBOOK)
+	@$(PY) -m tools.author.build $(NOTEBOOK)
 
 bench: .venv/.has-course .venv/.has-torch  ## nnlib beside PyTorch, in one run: speed and memory (an idle machine, please)
 	@$(PY) -m benchmarks.bench
 
 student: .venv/.has-course  ## write the notebooks without solutions into student/ (or NOTEBOOK=01_mlp; FORMAT=nbgrader)
-	@$(PY) -m tools.student --format $(FORMAT) $(NOTEBOOK)
+	@$(PY) -m tools.instructor.student --format $(FORMAT) $(NOTEBOOK)
 
 grade: .venv/.has-course  ## check what students handed in (SUBMISSIONS=folder; SCHEDULER=tcp://... for a Dask cluster)
-	@$(PY) -m tools.grade $(SUBMISSIONS) $(NOTEBOOK) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
+	@$(PY) -m tools.instructor.grade $(SUBMISSIONS) $(NOTEBOOK) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 data: .venv/.has-nnlib  ## fetch the real data sets into data/
 	@$(PY) -W ignore::RuntimeWarning:runpy -m nnlib.datasets

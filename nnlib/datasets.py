@@ -430,7 +430,7 @@ def _unpack(archive, wanted):
 
 
 def _load_sample(name):
-    """Load the committed sample, made by tools/make_samples.py: 4,000 + 1,000 images, equally many of each class."""
+    """Load the committed sample, made by tools/author/samples.py: 4,000 + 1,000 images, equally many of each class."""
     if name == "cifar10":
         return _colour_fashion()
     path = DATA_DIR / "samples" / f"{name}.npz"

@@ -20,7 +20,8 @@ import nbformat
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tools import notebooks, pairs, parallel
+from tools import parallel
+from tools.shared import notebooks, pairs
 
 NAME = "01_mlp"
 SECONDS = 600  # for each step: a busy machine is no failure

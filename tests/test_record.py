@@ -12,7 +12,9 @@ import psutil
 import pytest
 from test_tools import write
 
-from tools import notebooks, record, run
+from tools import record
+from tools.instructor import run
+from tools.shared import notebooks
 
 NASTY = (
     "</pre><script>alert('x')</script><img src=https://example.org/x onerror=alert(1)> & \"{{ 7 * 7 }}\" \x1b[31m\udcff"
@@ -145,7 +147,7 @@ def test_an_interrupted_run_kills_all_its_kernels_and_writes_its_page(how, tmp_p
     write(folder, "01_quick", '\n# %%\nprint("done")\n')
     for name in ("02_slow", "03_slow", "04_never"):
         write(folder, name, "\n# %% [markdown]\n# ## A long wait\n\n# %%\nimport time\n\ntime.sleep(600)\n")
-    command = [sys.executable, "-m", "tools.run", "--notebooks", folder, "--results", tmp_path / "results"]
+    command = [sys.executable, "-m", "tools.instructor.run", "--notebooks", folder, "--results", tmp_path / "results"]
     env = notebooks.pinned.environment({}) | {"NNLIB_JOBS": "2", "NNLIB_OFFLINE": "1"}
     said, family = "", []
     signal.signal(

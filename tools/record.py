@@ -24,7 +24,8 @@ import jinja2
 import nbformat
 import psutil
 
-from tools import notebooks, parallel, pinned
+from tools import parallel
+from tools.shared import notebooks, pinned
 
 LINES = 10  # of a cell that differs, so many are shown
 

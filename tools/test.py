@@ -9,8 +9,9 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from tools import parallel, pinned
-from tools.notebooks import CACHE, ROOT
+from tools import parallel
+from tools.shared import pinned
+from tools.shared.notebooks import CACHE, ROOT
 
 
 def run(title: str, *command: str) -> bool:

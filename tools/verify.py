@@ -20,8 +20,8 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbFile, NbCellError
 
-from tools import notebooks, pinned
 from tools.record import Record, Run, difference, drift_of, other_data, processor_seconds, same_data
+from tools.shared import notebooks, pinned
 
 COMPARED, CLAIMS = "compared", "claims"
 

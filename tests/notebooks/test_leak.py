@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from tools import notebooks
+from tools.shared import notebooks
 
 REPEATS = 60
 

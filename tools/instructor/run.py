@@ -1,6 +1,6 @@
 """Execute every notebook from scratch, on the best data there is, into results/; the committed pairs stay untouched.
 
-python -m tools.run [01_mlp ...]            make run            make run DATA=sample            make run JOBS=1
+python -m tools.instructor.run [01_mlp ...]      make run      make run DATA=sample
 """
 
 import sys
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import nbformat
 
-from tools import notebooks, pinned, record
+from tools import record
+from tools.shared import notebooks, pinned
 
 
 def run_one(source: Path, results: Path, data: dict, environment: str, env: dict[str, str], tell) -> record.Record:

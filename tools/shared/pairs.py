@@ -1,6 +1,6 @@
 """Compare each notebooks/NN_name.py with its .ipynb, cell by cell: kind, tags, text. Says what mends a difference.
 
-python -m tools.pairs [01_mlp ...]
+python -m tools.shared.pairs [01_mlp ...]
 """
 
 import difflib
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from tools import notebooks
+from tools.shared import notebooks
 
 
 def outline(notebook: nbformat.NotebookNode) -> list[str]:

@@ -26,7 +26,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from traitlets import default
 
-from tools import pinned
+from tools.shared import pinned
 
 ROOT = pinned.ROOT
 CACHE = ROOT / ".cache"

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-import strict_device
 
 import nnlib
 from nnlib import backend
 from nnlib.backend import get_array_module, to_device, to_float, to_numpy
 from nnlib.training import fit
+from tests.nnlib import strict_device
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Write the students' edition of each notebook: no solutions, no outputs of what follows from them, live stubs.
 
-    python -m tools.student [01_mlp ...]                       make student NOTEBOOK=01_mlp
-    python -m tools.student --format nbgrader [01_mlp ...]     make student FORMAT=nbgrader
+    python -m tools.instructor.student [01_mlp ...]                       make student NOTEBOOK=01_mlp
+    python -m tools.instructor.student --format nbgrader [01_mlp ...]     make student FORMAT=nbgrader
 
 The one idea: the tags `exercise`, `solution` and `check` in the one source say everything. An edition holds the
 source's cells and ids, so the same source gives the same bytes. A file that was changed since it was written here is
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import nbformat
 
-from tools import notebooks, pairs
-from tools.notebooks import tags
+from tools.shared import notebooks, pairs
+from tools.shared.notebooks import tags
 
 STUB = 'raise NotImplementedError("not written yet")'
 NBGRADER_CONFIG = f"""\

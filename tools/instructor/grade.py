@@ -1,7 +1,7 @@
 """Check every exercise of every submitted notebook with the course's checks; write one table, students × exercises.
 
-    python -m tools.grade FOLDER [01_mlp ...]                          make grade SUBMISSIONS=FOLDER
-    python -m tools.grade FOLDER --scheduler tcp://HOST:8786 [...]     on a Dask cluster
+    python -m tools.instructor.grade FOLDER [01_mlp ...]                          make grade SUBMISSIONS=FOLDER
+    python -m tools.instructor.grade FOLDER --scheduler tcp://HOST:8786 [...]     on a Dask cluster
 
 FOLDER holds a folder for each student, with their notebooks somewhere in it, or files like jane_01_mlp.ipynb.
 
@@ -29,7 +29,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools import notebooks, pinned, sandbox, student
+from tools.instructor import sandbox, student
+from tools.shared import notebooks, pinned
 
 LARGEST = 20 << 20  # bytes of a submitted notebook
 MISSING = {"verdict": "missing", "message": "no notebook was handed in", "seconds": 0.0}
@@ -128,7 +129,7 @@ class Course:
         arithmetic = {} if pinned.obstacle() else pinned.PINNED
         with notebooks.clean_room(arithmetic, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
             env.pop("NNLIB_DATA_DIR", None)
-            command = [sys.executable, "-m", "tools.seal", str(source), self.folder.name]
+            command = [sys.executable, "-m", "tools.instructor.seal", str(source), self.folder.name]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
             self.process = subprocess.Popen(  # in a session without a terminal: Ctrl-C is for the grader alone
                 command, cwd=notebooks.ROOT, env=env, start_new_session=True, **pipes

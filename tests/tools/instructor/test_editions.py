@@ -12,8 +12,9 @@ import sys
 
 import pytest
 
-from tools import notebooks, pinned, sandbox, seal, student
-from tools.notebooks import ROOT, tags
+from tools.instructor import sandbox, seal, student
+from tools.shared import notebooks, pinned
+from tools.shared.notebooks import ROOT, tags
 
 SOURCES = notebooks.find(ROOT / "notebooks")
 

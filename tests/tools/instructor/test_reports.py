@@ -14,13 +14,13 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from tools import notebooks
+from tools.shared import notebooks
 
 needed = "the reports are not tested: it takes pandoc, typst and pypdf, which make setup installs"
 pypdf = pytest.importorskip("pypdf", reason=needed)
 typst = pytest.importorskip("typst", reason=needed)
 pytest.importorskip("pypandoc", reason=needed)
-reports = importlib.import_module("tools.reports")
+reports = importlib.import_module("tools.instructor.reports")
 
 LONG = "x" * 300
 ALT = "A curve that falls, then flattens."

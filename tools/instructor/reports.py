@@ -1,6 +1,6 @@
 """Render executed notebooks as PDF (A4) and as HTML that needs no network, into reports/; all together as course.pdf.
 
-    python -m tools.reports [01_mlp | my.ipynb | results ...]        make reports NOTEBOOK=...
+    python -m tools.instructor.reports [01_mlp | my.ipynb | results ...]        make reports NOTEBOOK=...
 
 The one idea: pandoc reads the text of a notebook once, into trees that still know their cell. The trees are checked,
 and then written twice: as Typst, which makes the PDF, and as HTML. What a page can't show (TeX that does not convert,
@@ -28,7 +28,7 @@ import nbformat
 import pypandoc
 import typst
 
-from tools import notebooks, pinned
+from tools.shared import notebooks, pinned
 
 COURSE = "Neural networks from scratch"
 HERE = Path(__file__).parent
@@ -231,10 +231,10 @@ def take_title(cells: list[Cell]) -> str | None:
 def describe(notebook: nbformat.NotebookNode, cells: list[Cell], claims: list[str]) -> list[tuple[str, str]]:
     """Return the facts of the title page, as far as the notebook knows them."""
     data = environment = "not recorded"
-    if known := notebook.metadata.get("nnlib"):  # written by tools.build and tools.run
+    if known := notebook.metadata.get("nnlib"):  # written by tools.author.build and tools.instructor.run
         used = known["datasets"].values()
         data = "; ".join(f"{a['title']}, {a['source']} (SHA-256 {a['fingerprint'][:12]}…)" for a in used) or "none used"
-        environment = known.get("environment") or pinned.words(None)  # tools.build knows no other than the pinned one
+        environment = known.get("environment") or pinned.words(None)  # a build knows no other
     code = [cell for cell in cells if cell.prompt]
     run = sum(cell.node.execution_count is not None for cell in code)
     results = [f"{run} of {len(code)} cells run", f"claims held: {len(claims)}"]

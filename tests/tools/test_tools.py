@@ -13,7 +13,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools import build, notebooks, pairs, pinned, verify
+from tools import verify
+from tools.author import build
+from tools.shared import notebooks, pairs, pinned
 
 HEADER = (
     "# ---\n# jupyter:\n#   kernelspec:\n#     display_name: Python 3 (ipykernel)\n#     language: python\n"

@@ -4,7 +4,7 @@ The one idea: two processes. One, shut in, runs the student's code; the other ru
 functions only by messages: "call it with these arrays", "this came out". Whatever the student's code overwrites, it
 overwrites in its own process. Messages are plain values and arrays, never objects that run code when they are read.
 
-    python -m tools.seal NOTEBOOK.py FOLDER
+    python -m tools.instructor.seal NOTEBOOK.py FOLDER
 
 executes the course's notebook once, without any student, and at each exercise leaves a copy of the process behind
 (fork), which listens in FOLDER/1.sock, 2.sock ... So an answer finds everything that stands above its exercise, trained
@@ -32,7 +32,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tools import notebooks, sandbox, student
+from tools.instructor import sandbox, student
+from tools.shared import notebooks
 
 LONGEST_MESSAGE = 1 << 30  # bytes between the two processes
 LONGEST_WORDS = 600  # characters of a message in the table

@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from tools import notebooks, pairs
+from tools.shared import notebooks, pairs
 
 FOLDER = notebooks.ROOT / "notebooks"
 SOURCES = sorted(FOLDER.glob("[0-9][0-9]_*.py"))

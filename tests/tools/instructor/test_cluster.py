@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests import test_grade as single
-from tools import grade, sandbox
+from tests.tools.instructor import test_grade as single
+from tools.instructor import grade, sandbox
 
 distributed = pytest.importorskip("distributed", reason="Dask is not here: make setup-grade")
 pytestmark = [

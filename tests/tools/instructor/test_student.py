@@ -11,8 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools import notebooks, student
-from tools.notebooks import ROOT, tags
+from tools.instructor import student
+from tools.shared import notebooks
+from tools.shared.notebooks import ROOT, tags
 
 SOURCES = notebooks.find(ROOT / "notebooks")
 every_notebook = pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])

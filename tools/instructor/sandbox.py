@@ -148,8 +148,8 @@ def missing() -> str | None:
     """Return what can't be held here, in words, or None if all can: found out by a process of its own, once."""
     if sys.platform != "linux" or platform.machine() not in MACHINES:
         return f"Linux on x86-64 or arm64 can shut a process in; this is {platform.system()} on {platform.machine()}"
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-m", "tools.sandbox"], cwd=root, capture_output=True, text=True)
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-m", "tools.instructor.sandbox"], cwd=root, capture_output=True, text=True)
     return done.stdout.strip() or None if not done.returncode else f"the probe failed: {done.stderr[-300:]}"
 
 

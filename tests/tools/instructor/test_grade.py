@@ -17,8 +17,9 @@ import nbformat
 import numpy as np
 import pytest
 
-from tools import grade, notebooks, sandbox, seal, student
-from tools.notebooks import ROOT
+from tools.instructor import grade, sandbox, seal, student
+from tools.shared import notebooks
+from tools.shared.notebooks import ROOT
 
 held = pytest.mark.skipif(sandbox.missing() is not None, reason=f"no submission can be shut in: {sandbox.missing()}")
 forks = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
@@ -262,7 +263,7 @@ def hand_in(path, course, answers):
 
 def command(course, folder, into):
     limits = ["--time", "1", "--memory", "256", "--jobs", "4"]
-    return ["tools.grade", *map(str, (folder, "--notebooks", course, "--into", into)), *limits]
+    return ["tools.instructor.grade", *map(str, (folder, "--notebooks", course, "--into", into)), *limits]
 
 
 def run(*arguments):
