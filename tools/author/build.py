@@ -5,17 +5,19 @@
 Built on the full data and under the pinned arithmetic only: these outputs are what every later run must reproduce.
 """
 
+import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 from tools.shared import notebooks, pinned
 
 
-def build(source: Path, data: dict[str, dict[str, str]], env: dict[str, str], progress=None) -> Path:
+def build(source: Path, data: dict[str, dict[str, str]], env: dict[str, str]) -> Path:
     """Execute one source and write the .ipynb beside it, with the data sets it used and their fingerprints."""
     notebook = notebooks.read_source(source)
-    notebooks.execute(notebook, source.stem, source.parent, env, progress)
+    asyncio.run(notebooks.execute(notebook, source.stem, source.parent, env))
     _forget_folders(notebook)
     used = {name: data[name] for name in notebooks.datasets_used(notebook)}
     notebook.metadata["nnlib"] = {"datasets": used}
@@ -43,10 +45,7 @@ def refusal(data: dict[str, dict[str, str]], named: dict) -> str | None:
         return f"only a sample is here of {', '.join(samples)} (make data fetches the full data)"
     if lines := notebooks.what_is_left_out(named):
         return " ".join(lines).rstrip(".")
-    for name, usual in (("NNLIB_SEED", "0"), ("NNLIB_DEVICE", "cpu")):
-        if os.environ.get(name, usual) != usual:
-            return f"{name} is set to {os.environ[name]}, the stored outputs are those of {name}={usual}"
-    return None
+    return notebooks.other_settings()
 
 
 def main() -> int:
@@ -61,13 +60,12 @@ def main() -> int:
     failed = 0
     with notebooks.clean_room(pinned.PINNED) as env:
         for source in sources:
-            progress = notebooks.Progress(source.stem)
+            start = time.monotonic()
             try:
-                target = build(source, data, env, progress)
-                print(f"{notebooks.shown(target)} built in {progress.close():.1f} s")
+                target = build(source, data, env)
+                print(f"{notebooks.shown(target)} built in {time.monotonic() - start:.1f} s", flush=True)
             except notebooks.NotebookFailed as failure:
-                progress.close()
-                print(f"{failure}\n{notebooks.shown(source.with_suffix('.ipynb'))} was left as it was.")
+                print(f"{failure}\n{notebooks.shown(source.with_suffix('.ipynb'))} was left as it was.", flush=True)
                 failed += 1
     return int(failed > 0)
 

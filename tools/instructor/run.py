@@ -1,81 +1,100 @@
-"""Execute every notebook from scratch, on the best data there is, into results/; the committed pairs stay untouched.
+"""Execute every notebook from its source, on the best data there is, into results/; the committed pairs stay untouched.
 
-python -m tools.instructor.run [01_mlp ...]      make run      make run DATA=sample
+python -m tools.instructor.run [01_mlp ...]     make run          make run DATA=sample          make run JOBS=1
 """
 
+import asyncio
+import signal
 import sys
 import time
 from pathlib import Path
 
 import nbformat
 
-from tools import record
 from tools.shared import notebooks, pinned
 
 
-def run_one(source: Path, results: Path, data: dict, environment: str, env: dict[str, str], tell) -> record.Record:
-    """Execute one notebook into `results`; note where it leaves its stored half, if the two can be compared."""
-    notebook, found, start = notebooks.read_source(source), record.Record(source.stem), time.monotonic()
+async def run_one(source: Path, results: Path, data: dict, environment: str, env: dict[str, str]) -> dict:
+    """Execute one notebook into `results` and return its row of the table."""
+    notebook, start, failure = notebooks.read_source(source), time.monotonic(), None
     try:
-        notebooks.execute(notebook, source.stem, source.parent, env, tell)
+        await notebooks.execute(notebook, source.stem, source.parent, env)
     except notebooks.NotebookFailed as failed:
-        found.fail(**failed.failure)
-    found.seconds, found.processor = time.monotonic() - start, record.processor_seconds()
-    found.data = notebooks.datasets_used(notebook)
-    notebook.metadata["nnlib"] = {"datasets": {name: data[name] for name in found.data}, "environment": environment}
+        failure = failed
+    used = {name: data[name] for name in notebooks.datasets_used(notebook)}
+    notebook.metadata["nnlib"] = {"datasets": used, "environment": environment}
     notebooks.write(notebook, results / f"{source.stem}.ipynb")
-    cells = [(cell, heading) for cell, heading in notebooks.code_cells(notebook) if cell.execution_count is not None]
-    found.counts["run"] = len(cells)
-    found.claims = [claim for cell, _ in cells for claim in notebooks.claims(cell.outputs)]
-    stored, found.remark = comparable(notebook, source.with_suffix(".ipynb"), data)
-    for number, ((cell, heading), before) in enumerate(zip(cells, stored, strict=False), 1):
-        if drift := record.drift_of(number, heading, before, cell.outputs):
-            found.drift.append(drift)
-    return found
-
-
-def comparable(notebook: nbformat.NotebookNode, path: Path, data: dict) -> tuple[list[nbformat.NotebookNode], str]:
-    """Return (the stored notebook's code cells, ""), or ([], why there is nothing to compare with)."""
-    if not path.exists():
-        return [], "it has not been built yet"
-    stored = nbformat.read(path, as_version=4)
-    cells, ours = ([cell for cell, _ in notebooks.code_cells(half)] for half in (stored, notebook))
-    if [cell.source for cell in cells] != [cell.source for cell in ours]:
-        return [], "the stored outputs are those of another source"
-    if not record.same_data(stored, data):
-        return [], record.other_data(stored, data)
-    return cells, ""
-
-
-def columns(found: record.Record) -> dict:
-    """Return a notebook's row of the run table."""
-    return {
-        "notebook": found.notebook,
-        "seconds": found.seconds,
-        "cells run": found.counts["run"],
-        "claims held": len(found.claims),
-        "result": found.result,
+    executed = [cell for cell, _ in notebooks.code_cells(notebook) if cell.execution_count is not None]
+    row = {
+        "notebook": source.stem,
+        "seconds": time.monotonic() - start,
+        "cells run": len(executed),
+        "claims held": sum(len(notebooks.claims(cell.outputs)) for cell in executed),
+        "result": "FAILED" if failure else "passed",
     }
+    print(f"{source.stem} {row['result']} after {row['seconds']:.1f} s", flush=True)
+    if failure:
+        print(f"\n{failure}\n", flush=True)
+    elif moved := moved_lines(notebook, source.with_suffix(".ipynb"), data):
+        print("\n    ".join([f"{source.stem}: outputs that are not the stored ones:", *moved[:10]]), flush=True)
+    return row
+
+
+def moved_lines(notebook: nbformat.NotebookNode, path: Path, data: dict) -> list[str]:
+    """Return in words where the outputs leave those stored at `path`, if the two come from the same source and data."""
+    stored = nbformat.read(path, as_version=4) if path.exists() else nbformat.v4.new_notebook()
+    old, new = notebooks.code_cells(stored), notebooks.code_cells(notebook)
+    if [cell.source for cell, _ in old] != [cell.source for cell, _ in new] or not notebooks.same_data(stored, data):
+        return []
+    return [
+        f"cell [{number}]: {line}"
+        for number, ((before, _), (now, _)) in enumerate(zip(old, new, strict=True), 1)
+        if "nbval-ignore-output" not in notebooks.tags(now) and not notebooks.is_left_out(now)
+        for line in notebooks.differing_lines(before.outputs, now.outputs)
+    ]
+
+
+async def run_all(tasks: list[tuple], at_a_time: int) -> list[dict]:
+    """Run the tasks (the arguments of `run_one`) side by side, each in a kernel of its own."""
+    room = asyncio.Semaphore(at_a_time)
+
+    async def one(task):
+        async with room:
+            return await run_one(*task)
+
+    return await asyncio.gather(*map(one, tasks))
 
 
 def main() -> int:
     """Run the notebooks named on the command line, or all; a failing one does not stop the others."""
-    options = notebooks.arguments(__doc__, results={"type": Path, "default": notebooks.ROOT / "results"})
+    options = notebooks.arguments(
+        __doc__,
+        results={"type": Path, "default": notebooks.ROOT / "results", "help": "where they go (results/)"},
+        jobs={"type": int, "default": 2, "help": "notebooks at a time (2); clocks in them are honest with 1"},
+    )
+    if options.jobs < 1:
+        sys.exit(f"--jobs (make run JOBS=...) is how many notebooks run at a time, 1 or more, not {options.jobs}.")
     sources = notebooks.find(options.notebooks, options.names)
     named = {source.stem: notebooks.read_source(source) for source in sources}
-    data = notebooks.resolve(list(named.values()))
-    why = pinned.obstacle()
+    data, why = notebooks.resolve(list(named.values())), pinned.obstacle()
+    if why:
+        print(f"The last digits may differ from the stored ones: {why}.")
+    print("\n".join(notebooks.what_is_left_out(named)), end="")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended as by Ctrl-C: no kernel stays behind
+    start = time.monotonic()
     with notebooks.clean_room({} if why else pinned.PINNED) as env:
-        run = record.Run("make run", options.notebooks, env, data)
-        if why:
-            run.note(f"The last digits may differ from the stored ones: {why}.")
-        for line in notebooks.what_is_left_out(named):
-            run.note(line)
-        run.gather(run_one, {source.stem: (source, options.results, data, pinned.words(why)) for source in sources})
-        used = "; ".join(f"{dataset['title']}, {dataset['source']}" for dataset in data.values())
-        run.tell(columns)
-    print(f"Data: {used or 'none used'}. The executed notebooks are in {notebooks.shown(options.results)}/.")
-    return run.exit_code
+        tasks = [(source, options.results, data, pinned.arithmetic_in_words(why), env) for source in sources]
+        try:
+            rows = asyncio.run(run_all(tasks, options.jobs))
+        except KeyboardInterrupt:
+            print("\nInterrupted: what was still running has been ended.")
+            return 130
+    print(f"\n{notebooks.table(rows)}\n")
+    beside = f", {options.jobs} at a time: clocks in them were read beside a neighbour" if options.jobs > 1 else ""
+    used = "; ".join(f"{dataset['title']}, {dataset['source']}" for dataset in data.values())
+    print(f"In {time.monotonic() - start:.0f} s{beside}. Data: {used or 'none used'}.")
+    print(f"The executed notebooks are in {notebooks.shown(options.results)}/.")
+    return int(any(row["result"] == "FAILED" for row in rows))
 
 
 if __name__ == "__main__":

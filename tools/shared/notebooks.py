@@ -5,16 +5,19 @@ matplotlib settings stay outside, and the data is looked for once, here, so that
 """
 
 import argparse
+import asyncio
 import base64
 import contextlib
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import textwrap
-import time
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import jupytext
@@ -24,6 +27,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from tqdm import tqdm
 from traitlets import default
 
 from tools.shared import pinned
@@ -32,14 +36,14 @@ ROOT = pinned.ROOT
 CACHE = ROOT / ".cache"
 CELL_TIMEOUT = 900  # seconds
 CLAIM = "claim holds: "
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class NotebookFailed(Exception):
-    """Says in words which cell of a notebook failed, where, and how; `failure` is what `describe` was told."""
+    """Says in words which cell of a notebook failed, where, and how (see `describe`)."""
 
-    def __init__(self, **failure):
-        super().__init__(describe(**failure))
-        self.failure = failure
+    def __init__(self, *failure):
+        super().__init__(describe(*failure))
 
 
 # -------------------------------------------------------------------------------------------------- finding and reading
@@ -147,11 +151,12 @@ def is_left_out(cell: nbformat.NotebookNode) -> bool:
 def what_is_left_out(named: dict[str, nbformat.NotebookNode]) -> list[str]:
     """Return one line for each of these notebooks (by name) that has cells which are left out."""
     counts = {name: sum(is_left_out(cell) for cell, _ in code_cells(notebook)) for name, notebook in named.items()}
-    return [
-        f"PyTorch is not installed: {count} cells of {name} are left out (make setup-torch)."
-        for name, count in counts.items()
-        if count
-    ]
+    return [torch_is_missing(name, count) for name, count in counts.items() if count]
+
+
+def torch_is_missing(name: str, count: int) -> str:
+    """Say that so many cells of a notebook are left out, and what helps."""
+    return f"PyTorch is not installed: {count} cells of {name} are left out (make setup-torch)."
 
 
 def last_lines(text: str) -> str:
@@ -177,6 +182,55 @@ def resolve(notebooks: list[nbformat.NotebookNode]) -> dict[str, dict[str, str]]
             sys.exit(f"The data set {name} can't be used. {error}")
         data[name] = {"title": dataset.title, "source": dataset.source, "fingerprint": dataset.fingerprint()}
     return data
+
+
+def same_data(stored: nbformat.NotebookNode, data: dict) -> bool:
+    """Say whether the data sets that the stored outputs were computed from are the ones that are here."""
+    built_from = stored.metadata.get("nnlib", {}).get("datasets", {})
+    here = {name: data[name]["fingerprint"] for name in datasets_used(stored)}
+    return here == {name: dataset["fingerprint"] for name, dataset in built_from.items()}
+
+
+def other_data(stored: nbformat.NotebookNode, data: dict) -> str:
+    """Say in words that the data here is not that of the stored outputs."""
+    here = "; ".join(f"{data[name]['title']}, {data[name]['source']}" for name in datasets_used(stored))
+    return f"the data here is not that of the stored outputs (here: {here or 'none'})"
+
+
+def other_settings() -> str | None:
+    """Say which of a notebook's own settings differs from that of the stored outputs, or return None."""
+    for name, usual in (("NNLIB_SEED", "0"), ("NNLIB_DEVICE", "cpu")):
+        if os.environ.get(name, usual) != usual:
+            return f"{name} is {os.environ[name]} here, and was {usual} for the stored outputs"
+    return None
+
+
+# -------------------------------------------------------------------------------------------------------------- outputs
+
+
+def differing_lines(stored: list, fresh: list) -> Iterator[str]:
+    """Yield in words each line in which a cell's fresh outputs leave the stored ones."""
+    before, now = _texts(stored), _texts(fresh)
+    for kind in [*before, *(kind for kind in now if kind not in before)]:
+        for number, (was, is_now) in enumerate(itertools.zip_longest(before.get(kind, []), now.get(kind, [])), 1):
+            if was != is_now:
+                old, new = ("nothing" if line is None else line or "an empty line" for line in (was, is_now))
+                yield f"{kind}, line {number}\n  stored: {old}\n  now:    {new}"
+
+
+def _texts(outputs):
+    """Collect what nbval compares: kind -> lines (pictures are looked at, not compared)."""
+    texts = defaultdict(list)
+    for output in outputs:
+        if output.output_type == "stream":
+            texts[f"printed text ({output.name})"].append(output.text)
+        elif output.output_type == "error":
+            texts["error"].append(f"{output.ename}: {output.evalue}")
+        else:
+            for kind, text in output.data.items():
+                if kind not in ("image/png", "image/jpeg", WIDGET):
+                    texts[f"result ({kind})"].append(f"{text}\n")
+    return {kind: "".join(parts).split("\n") for kind, parts in texts.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------ execution
@@ -222,64 +276,69 @@ class Kernel(AsyncKernelManager):
         return ThisPython()
 
 
-def execute(notebook: nbformat.NotebookNode, name: str, folder: Path, env: dict[str, str], progress=None) -> None:
+async def execute(notebook: nbformat.NotebookNode, name: str, folder: Path, env: dict[str, str]) -> None:
     """Run every cell of the notebook in `folder` and keep the outputs in it; raise NotebookFailed at the first fault.
 
-    `progress(number, total, heading)` is called before each cell. A message on stderr is a fault (a warning is never
-    what a reader should see, and it carries paths), and so is a cell tagged raises-exception that raises nothing.
+    A message on stderr is a fault (a warning is never what a reader should see, and it carries paths), and so is a cell
+    tagged raises-exception that raises nothing. When this is cancelled, the kernel is ended.
     """
-    cells = code_cells(notebook)
-    begun = 0
+    cells, begun = code_cells(notebook), 0
 
-    def before(cell, cell_index):
-        nonlocal begun
-        begun += 1
-        if progress:
-            progress(begun, len(cells), cells[begun - 1][1])
-
-    def fail(number, what, detail):
+    def fail(number, what, detail=""):
         cell, heading = cells[max(number, 1) - 1]
-        raise NotebookFailed(
-            name=name, number=number, heading=heading, what=what, source=cell.source, detail=detail
-        ) from None
+        raise NotebookFailed(name, number, heading, what, cell.source, detail) from None
 
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT,
-        kernel_manager_class=Kernel,
-        resources={"metadata": {"path": str(folder)}},
-        record_timing=False,
-        coalesce_streams=True,
-        on_cell_execute=before,
-    )
-    try:
-        client.execute(env=env, stderr=subprocess.DEVNULL)  # the kernel's own log; what a cell writes is kept
-    except CellExecutionError:
-        outputs = cells[begun - 1][0].outputs
-        trace = [output.traceback for output in outputs if output.output_type == "error"][-1]
-        fail(begun, "raised an error", last_lines("\n".join(trace)))
-    except CellTimeoutError:
-        fail(begun, f"was stopped after {CELL_TIMEOUT} seconds", "")
-    except DeadKernelError:
-        fail(begun, "ended Python itself (is there enough memory?)", "")
+    with tqdm(total=len(cells), desc=name, unit="cell", leave=False, disable=None) as bar:
+
+        def before(cell, cell_index):
+            nonlocal begun
+            bar.set_postfix_str(cells[begun][1], refresh=False)
+            bar.update()
+            begun += 1
+
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_TIMEOUT,
+            kernel_manager_class=Kernel,
+            resources={"metadata": {"path": str(folder)}},
+            record_timing=False,
+            coalesce_streams=True,
+            on_cell_execute=before,
+        )
+        asyncio.get_running_loop().add_signal_handler = _leave_signals_alone
+        try:
+            await client.async_execute(env=env, stderr=subprocess.DEVNULL)  # stderr: the kernel's log, not a cell's
+        except CellExecutionError:
+            outputs = cells[begun - 1][0].outputs
+            trace = [output.traceback for output in outputs if output.output_type == "error"][-1]
+            fail(begun, "raised an error", last_lines("\n".join(trace)))
+        except CellTimeoutError:
+            fail(begun, f"was stopped after {CELL_TIMEOUT} seconds")
+        except DeadKernelError:
+            fail(begun, "ended Python itself (is there enough memory?)")
     for number, (cell, _) in enumerate(cells, 1):
         if fault := fault_of(cell, cell.outputs):
             fail(number, *fault)
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
 
 
+def _leave_signals_alone(*_):
+    """Refuse nbclient's handlers, each of which would end one kernel: asyncio cancels all that runs, which ends all."""
+    raise RuntimeError
+
+
 def fault_of(cell: nbformat.NotebookNode, outputs: list) -> tuple[str, str] | None:
     """Return (what is wrong, detail) with a cell that ran through, or None."""
     if noise := printed(outputs, "stderr"):
         return "wrote to stderr (a warning?)", noise.rstrip()
-    if any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs):
+    if any(WIDGET in output.get("data", {}) for output in outputs):
         return "shows a widget, which no stored page can (from tqdm import tqdm, not tqdm.auto)", ""
     if "raises-exception" in tags(cell) and not any(output.output_type == "error" for output in outputs):
         return "is tagged raises-exception, and raised nothing", ""
     return None
 
 
-def describe(name: str, number: int, heading: str, what: str, source: str, detail: str, todo: str = "") -> str:
+def describe(name: str, number: int, heading: str, what: str, source: str, detail: str = "", todo: str = "") -> str:
     """Return a failure as a person wants to read it: which cell, where, what it says, what went wrong, what to do."""
     shown_source = [f"    | {line}".rstrip() for line in source.strip().split("\n")]
     advice = [textwrap.indent(part, "    ") for part in (detail, todo) if part]
@@ -287,28 +346,6 @@ def describe(name: str, number: int, heading: str, what: str, source: str, detai
 
 
 # ------------------------------------------------------------------------------------------------------------ reporting
-
-
-class Progress:
-    """One line that says where a run is: rewritten on a terminal, one for each heading elsewhere."""
-
-    def __init__(self, name: str):
-        self.name, self.start, self.heading = name, time.monotonic(), None
-
-    def __call__(self, number: int, total: int, heading: str) -> None:
-        """Show the cell that begins now."""
-        line = f"{self.name}  cell {number}/{total}  {heading}"
-        if sys.stdout.isatty():
-            print(f"\r\x1b[K{line[: os.get_terminal_size().columns - 1]}", end="", flush=True)
-        elif heading != self.heading:
-            print(line, flush=True)
-        self.heading = heading
-
-    def close(self) -> float:
-        """Clear the line and return the seconds that went by."""
-        if sys.stdout.isatty():
-            print("\r\x1b[K", end="")
-        return time.monotonic() - self.start
 
 
 def table(rows: list[dict]) -> str:

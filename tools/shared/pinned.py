@@ -77,7 +77,7 @@ def judge(found: dict | None, numpy_version: str) -> str | None:
     return None
 
 
-def words(why_not: str | None) -> str:
+def arithmetic_in_words(why_not: str | None) -> str:
     """Say in which arithmetic the outputs of a notebook were computed; why_not: why it was not the pinned one."""
     if why_not:
         return f"NumPy {metadata.version('numpy')}, not in the pinned arithmetic: {why_not}"
@@ -94,6 +94,11 @@ def other_arithmetic() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "NPY_DISABLE_CPU_FEATURES": "X86_V4 X86_V3",
     }
+
+
+def in_words(settings: dict[str, str]) -> str:
+    """Return settings as one line."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _pinned_numpy():

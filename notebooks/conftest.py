@@ -1,0 +1,227 @@
+"""What `pytest --nbval` does with these notebooks: it compares every digit, if it can.
+
+    pytest --nbval notebooks/                       all (or one: notebooks/01_mlp.ipynb)
+    pytest --nbval -n 2 --dist loadfile notebooks/  two at a time
+    pytest --nbval-lax notebooks/                   the claims alone, in other arithmetic
+
+The one idea: nbval runs a cell and compares it with what is stored; this page adds what the
+course promises on top. The kernels compute in the pinned arithmetic. A notebook is
+*compared* if this machine can do that and has the very data of the stored outputs. Otherwise
+its *claims* are checked: every cell must run, every claim must hold. One line says why.
+"""
+
+import os
+from collections import defaultdict
+from contextlib import ExitStack
+from queue import Empty
+from time import monotonic
+from unittest import mock
+
+import nbformat
+import pytest
+from nbval.kernel import RunningKernel
+from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
+
+from tools.shared import notebooks, pairs, pinned
+from tools.shared.summary import Summary
+
+COMPARED, CLAIMS = "compared", "claims"
+REBUILD = "make build NOTEBOOK={}    (then look at it, and commit the pair)"
+
+
+class Fault(Exception):
+    """A cell did what it must not. goes_on: whether those after it are worth running."""
+
+    def __init__(self, what: str, detail: str = "", todo: str = "", goes_on: bool = True):
+        super().__init__(what)
+        self.what, self.detail, self.todo, self.goes_on = what, detail, todo, goes_on
+
+
+class Notebook(IPyNbFile):
+    """A stored notebook: first its pair, then each of its cells, in a kernel of its own."""
+
+    broken = False
+
+    def collect(self):
+        """Yield the pair, if the source is here, and the code cells: In [1], In [2] ..."""
+        self.nb = nbformat.read(self.path, as_version=4)
+        if self.path.with_suffix(".py").exists():
+            yield Pair.from_parent(self, name="the pair")
+        for number, (cell, heading) in enumerate(notebooks.code_cells(self.nb), 1):
+            must_raise = "raises-exception" in notebooks.tags(cell)
+            known = {
+                "cell_num": number,
+                "cell": cell,
+                "options": defaultdict(bool, check_exception=must_raise),
+            }
+            item = Cell.from_parent(self, name=f"In [{number}]", **known)
+            item.heading = heading
+            yield item
+
+    def setup(self):
+        """Choose the tier, and start the kernel in its arithmetic and surroundings."""
+        data = notebooks.resolve([self.nb])
+        self.same_data = notebooks.same_data(self.nb, data)
+        why = why_claims_only(self.config)
+        if not why and not self.same_data:
+            why = notebooks.other_data(self.nb, data)
+        self.tier = CLAIMS if why else COMPARED
+        sources = [f"{dataset['title']}, {dataset['source']}" for dataset in data.values()]
+        self.facts = {"tier": self.tier, "why": why, "data": "; ".join(sources)}
+        with ExitStack() as stack:
+            env = stack.enter_context(notebooks.clean_room(arithmetic(self.config)))
+            with mock.patch.dict(os.environ, env, clear=True):
+                super().setup()
+            self.room = stack.pop_all()
+        self.kernel.await_reply = self.await_reply
+
+    def await_reply(self, msg_id, timeout):
+        """Wait for a cell as nbval does, but notice soon when the kernel has died."""
+        end = monotonic() + timeout
+        while monotonic() < end:
+            try:
+                return RunningKernel.await_reply(self.kernel, msg_id, timeout=1)
+            except Empty:
+                if not self.kernel.is_alive():
+                    what = "ended Python itself (is there enough memory?)"
+                    raise Fault(what, goes_on=False) from None
+        raise Empty
+
+    def teardown(self):
+        """End the kernel, and remove what it was given."""
+        super().teardown()
+        if hasattr(self, "room"):
+            self.room.close()
+
+
+class Pair(pytest.Item):
+    """The two halves of a notebook, NN_name.py and NN_name.ipynb, are the same notebook."""
+
+    def runtest(self):
+        """Compare them, cell by cell."""
+        if difference := pairs.difference(self.path.with_suffix(".py")):
+            raise Fault(difference)
+
+    def repr_failure(self, excinfo):
+        """Show what differs, and what mends it."""
+        fault = excinfo.value
+        return fault.what if isinstance(fault, Fault) else super().repr_failure(excinfo)
+
+    def reportinfo(self):
+        """Say where this is, for pytest."""
+        return self.path, 0, f"{self.path.stem}: the pair"
+
+
+class Cell(IPyNbCell):
+    """A code cell: nbval runs and compares it; the rest is checked here."""
+
+    def setup(self):
+        """Decide whether the outputs are compared, and note it for the summary."""
+        tags = notebooks.tags(self.cell)
+        self.left_out = notebooks.is_left_out(self.cell)  # it runs, and does nothing
+        self.repeats = not self.left_out and "nbval-ignore-output" not in tags
+        self.options["check"] = self.repeats and self.parent.tier == COMPARED
+        kind = COMPARED if self.options["check"] else "executed only"
+        self.user_properties += self.parent.facts.items()
+        self.user_properties.append(("kind", "left out" if self.left_out else kind))
+        if self.parent.broken:
+            pytest.skip("an earlier cell of this notebook could not be run")
+
+    def runtest(self):
+        """Run the cell. Whatever is wrong with it is raised as a Fault, in words."""
+        if self.cell.execution_count is None:
+            todo = (
+                "Without a stored output there is nothing to compare. Build the notebook:\n"
+            )
+            todo += f"  {REBUILD.format(self.path.stem)}"
+            raise Fault("has never been run (no execution count)", todo=todo)
+        try:
+            super().runtest()
+        except NbCellError as error:
+            self.explain(error)
+        stored, now = map(notebooks.claims, (self.cell.outputs, self.test_outputs))
+        self.user_properties.append(("claims", now))
+        if fault := notebooks.fault_of(self.cell, self.test_outputs):
+            raise Fault(*fault)
+        if self.parent.same_data and not self.left_out and stored != now:
+            old, new = ("; ".join(claims) or "none" for claims in (stored, now))
+            raise Fault(
+                "makes other claims than the stored", f"stored: {old}\nnow:    {new}"
+            )
+        if self.parent.same_data and self.repeats and self.parent.tier == CLAIMS:
+            lines = notebooks.differing_lines(self.cell.outputs, self.test_outputs)
+            if moved := "\n".join(lines):
+                self.user_properties.append(("moved", 1))
+                self.add_report_section(
+                    "call", "no failure, but not the stored output", moved
+                )
+
+    def explain(self, error: NbCellError):
+        """Put what nbval found into words: the first line that differs, or the error."""
+        said = notebooks.last_lines(error.inner_traceback or str(error))
+        if str(error) != "Cell outputs differ":
+            what = "raised an error" if error.inner_traceback else "could not be run"
+            raise Fault(what, said, goes_on=False) from None
+        if fault := notebooks.fault_of(self.cell, self.test_outputs):
+            raise Fault(*fault) from None
+        first = next(notebooks.differing_lines(self.cell.outputs, self.test_outputs), said)
+        todo = "If nothing was meant to move it, find what did. If your change was meant to:\n"
+        todo += f"  {REBUILD.format(self.path.stem)}"
+        raise Fault("gives another output than the stored one", first, todo) from None
+
+    def repr_failure(self, excinfo):
+        """Say which cell failed, under which heading, how, and what to do."""
+        fault = excinfo.value
+        if not isinstance(fault, Fault):
+            fault = Fault("could not be run", excinfo.exconly(), goes_on=False)
+        self.parent.broken |= not fault.goes_on
+        told = (fault.what, self.cell.source, fault.detail, fault.todo)
+        return notebooks.describe(self.path.stem, self.cell_num, self.heading, *told)
+
+    def reportinfo(self):
+        """Say where this is, for pytest."""
+        return self.path, 0, f"{self.path.stem} [{self.cell_num}] {self.heading}"
+
+
+def why_claims_only(config) -> str:
+    """Say why this run compares no digits, whatever the data; an empty text if it can."""
+    if config.option.nbval_lax:
+        settings = pinned.in_words(pinned.other_arithmetic())
+        return f"this run is for the claims, in other arithmetic ({settings})"
+    return pinned.obstacle() or notebooks.other_settings() or ""
+
+
+def arithmetic(config) -> dict[str, str]:
+    """Return the settings of NumPy and its BLAS for the kernels of this run."""
+    if config.option.nbval_lax:
+        return pinned.other_arithmetic()
+    return {} if pinned.obstacle() else pinned.PINNED
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Let nbval find the notebooks, and give them the manners of this course."""
+    found = yield
+    if any(isinstance(collector, IPyNbFile) for collector in found):
+        return [Notebook.from_parent(parent, path=file_path)]
+    return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Run the cells with this very Python, and leave a page of the run in reports/."""
+    if config.option.nbval or config.option.nbval_lax:
+        config.option.nbval_current_env = True
+        if not config.option.htmlpath:
+            config.option.htmlpath = str(config.rootpath / "reports" / "run.html")
+            config.option.self_contained_html = True
+        config.pluginmanager.register(Summary(config, arithmetic(config)), "summary")
+
+
+def pytest_report_header(config):
+    """Say before anything runs what is compared, and if nothing is, why."""
+    if not (config.option.nbval or config.option.nbval_lax):
+        return None
+    if why := why_claims_only(config):
+        return f"notebooks: claims only, no digits compared: {why}"
+    return f"notebooks: compared with the digits of {pinned.arithmetic_in_words(None)}"
