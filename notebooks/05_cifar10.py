@@ -9,18 +9,20 @@
 # %% [markdown]
 # # 5 · Colour photographs
 #
-# **What you will build.** Digits were easy: white strokes on black, always in the middle. CIFAR-10 holds photographs,
-# 32 × 32 pixels small: ships before any sky, dogs from any side, frogs that look like leaves. You read its files byte
-# by byte, make new training pictures out of old ones, and train both networks of this course on it: the convolutional
-# one, which names three of four pictures it has never seen, and the recurrent one, which reads a photograph row by row.
-# Then you look at what each of them cannot see.
+# **What you will build.** Digits were easy: white strokes on black, always in the middle.
+# CIFAR-10 holds photographs, 32 × 32 pixels small: ships before any sky, dogs from any
+# side, frogs that look like leaves. You read its files byte by byte, make new training
+# pictures out of old ones, and train both networks of this course on it: the convolutional
+# one, which names three of four pictures it has never seen, and the recurrent one, which
+# reads a photograph row by row. Then you look at what each of them cannot see.
 #
-# ![Sixteen pictures that the finished network misnames, with its answer and the truth](images/05_cifar10.png)
+# ![Sixteen pictures that the finished network misnames, with its answer and the
+# truth](images/05_cifar10.png)
 #
 # **What you need.** The convolution of notebook 03, and the RNN of notebook 04.
 #
-# **How long it takes.** Nine minutes of computing on a laptop with two cores. (Without CIFAR-10 at hand, a stand-in
-# takes its place, and half a minute will do.)
+# **How long it takes.** Nine minutes of computing on a laptop with two cores. (Without
+# CIFAR-10 at hand, a stand-in takes its place, and half a minute will do.)
 
 # %%
 import os
@@ -44,26 +46,32 @@ names = data.class_names
 print("on this page:", data.title, "·", data.source)
 
 # %% [markdown]
-# That last line matters. If the real files are not on your computer, the pictures below are the *colour-fashion
-# stand-in*: clothes in random colours. Everything then runs just as well, but the numbers in the text are those of
-# CIFAR-10.
+# That last line matters. If the real files are not on your computer, the pictures below are
+# the *colour-fashion stand-in*: clothes in random colours. Everything then runs just as
+# well, but the numbers in the text are those of CIFAR-10.
 #
 # ## Predict first
 #
 # Write down your guesses before you run on.
 
 # %%
-my_bytes = 1000  # how many bytes does a file need for one colour picture of 32 × 32, and its label?
-my_cnn = 0.5  # the fraction of test pictures that the convolutional network will name correctly; guessing gives 0.1
-my_rnn = 0.5  # and the recurrent network, which sees one row after the other
-my_pair = ("automobile", "truck")  # the two classes that are confused most
+# how many bytes does a file need for one colour picture of 32 × 32, and its label?
+my_bytes = 1000
+# the fraction of test pictures that the convolutional network will name correctly;
+# guessing gives 0.1
+my_cnn = 0.5
+# and the recurrent network, which sees one row after the other
+my_rnn = 0.5
+# the two classes that are confused most
+my_pair = ("automobile", "truck")
 
 # %% [markdown]
 # ## A file, byte by byte
 #
-# CIFAR-10 comes in three versions. The popular one consists of Python *pickles*, and a pickle may run any code when it
-# is opened: never open one from a stranger. The *binary* version is only bytes, and a **byte** is only a number from 0
-# to 255. Each file holds 10,000 records, one after the other, with nothing between them:
+# CIFAR-10 comes in three versions. The popular one consists of Python *pickles*, and a
+# pickle may run any code when it is opened: never open one from a stranger. The *binary*
+# version is only bytes, and a **byte** is only a number from 0 to 255. Each file holds
+# 10,000 records, one after the other, with nothing between them:
 #
 # | bytes | what |
 # | ---: | --- |
@@ -72,8 +80,9 @@ my_pair = ("automobile", "truck")  # the two classes that are confused most
 # | 1024 | the green plane |
 # | 1024 | the blue plane |
 #
-# So `np.frombuffer` and one `reshape` read it all. Only the order has to be changed: in the file, the three colours of
-# a pixel lie 1,024 bytes apart; we want them side by side, channels last.
+# So `np.frombuffer` and one `reshape` read it all. Only the order has to be changed: in the
+# file, the three colours of a pixel lie 1,024 bytes apart; we want them side by side,
+# channels last.
 
 
 # %%
@@ -83,9 +92,12 @@ RECORD = 1 + 3 * 32 * 32
 def read_records(content):
     """content: bytes. Returns images (N, 32, 32, 3) and labels (N,), both uint8."""
     if len(content) % RECORD:
-        raise ValueError(f"{len(content):,} bytes are no whole number of records of {RECORD:,} bytes")
+        raise ValueError(
+            f"{len(content):,} bytes are no whole number of records of {RECORD:,} bytes"
+        )
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
-    labels, planes = records[:, 0], records[:, 1:].reshape(-1, 3, 32, 32)  # (N, channel, row, column)
+    labels = records[:, 0]
+    planes = records[:, 1:].reshape(-1, 3, 32, 32)  # (N, channel, row, column)
     return planes.transpose(0, 2, 3, 1), labels
 
 
@@ -98,28 +110,42 @@ def write_records(images, labels):
 print(f"one record has {RECORD:,} bytes; you predicted {my_bytes:,}")
 
 # %% [markdown]
-# The proof: read the file of the test pictures ourselves, and compare with what `load_dataset` returns. (Without the
-# file, we write the stand-in's pictures in the same format, and read those.)
+# The proof: read the file of the test pictures ourselves, and compare with what
+# `load_dataset` returns. (Without the file, we write the stand-in's pictures in the same
+# format, and read those.)
 
 # %%
-folders = [Path(folder) for folder in (os.environ.get("NNLIB_DATA_DIR"), nnlib.datasets.DATA_DIR) if folder]
+folders = [
+    Path(folder)
+    for folder in (os.environ.get("NNLIB_DATA_DIR"), nnlib.datasets.DATA_DIR)
+    if folder
+]
 files = [folder / "cifar-10-batches-bin" / "test_batch.bin" for folder in folders]
 found = [file for file in files if file.is_file()] if full else []
-content = found[0].read_bytes() if found else write_records(data.test_images, data.test_labels)
+content = (
+    found[0].read_bytes() if found else write_records(data.test_images, data.test_labels)
+)
 images, labels = read_records(content)
 print(f"{len(content):,} bytes = {len(images):,} records of {RECORD:,}")
 print("the first ten bytes:", list(content[:10]))
-print(f"the first is a label: {content[0]}, {names[content[0]]}; the others are the red of the first nine pixels")
+print(
+    f"the first is a label: {content[0]}, {names[content[0]]}; the others are the red of "
+    "the first nine pixels"
+)
 claim("our reader and nnlib's agree in every pixel", images, equals=data.test_images)
 claim("and in every label", labels, equals=data.test_labels)
-claim("written again, they are the same bytes", write_records(images, labels) == content, equals=True)
+claim(
+    "written again, they are the same bytes",
+    write_records(images, labels) == content,
+    equals=True,
+)
 
 # %% [markdown]
 # ## Look, class by class
 #
 # Never train on what you have not looked at. A row for each class:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 rows = [np.flatnonzero(data.train_labels == k)[:10] for k in range(10)]
 figure, grid = plt.subplots(10, 10, figsize=(10, 10.4))
 for k, row in enumerate(rows):
@@ -128,16 +154,30 @@ for k, row in enumerate(rows):
         axes.set(xticks=[], yticks=[])
     grid[k, 0].set_ylabel(names[k], rotation=0, ha="right", va="center")
 figure.suptitle(f"{data.title}: the first ten training pictures of each class")
-plots.show(figure, alt="A hundred small colour pictures, ten of each class, one class a row with its name.")
+plots.show(
+    figure,
+    alt="A hundred small colour pictures, ten of each class, one class a row with its "
+    "name.",
+)
 
 # %% [markdown]
-# Could colour alone be enough? Average all pictures of a class. Ships and airplanes come out bluish, frogs and deer
-# brown; but nothing has a shape any more, because no two dogs stand in the same place.
+# Could colour alone be enough? Average all pictures of a class. Ships and airplanes come
+# out bluish, frogs and deer brown; but nothing has a shape any more, because no two dogs
+# stand in the same place.
 
-# %% tags=["nbval-ignore-output"]
-means = np.stack([data.train_images[data.train_labels == k].mean(axis=0) / 255 for k in range(10)])
-figure = plots.image_grid(means, names, f"{data.title}: the mean of all training pictures of a class", columns=10)
-plots.show(figure, alt="Ten blurred pictures, one a class, with hardly a shape but different colours.")
+# %%
+means = np.stack(
+    [data.train_images[data.train_labels == k].mean(axis=0) / 255 for k in range(10)]
+)
+
+# %% tags=["figure", "nbval-ignore-output"]
+figure = plots.image_grid(
+    means, names, f"{data.title}: the mean of all training pictures of a class", columns=10
+)
+plots.show(
+    figure,
+    alt="Ten blurred pictures, one a class, with hardly a shape but different colours.",
+)
 
 # %%
 counts = np.bincount(data.train_labels, minlength=10)
@@ -145,29 +185,34 @@ print("training pictures of each class:", counts)
 print("test pictures of each class:    ", np.bincount(data.test_labels, minlength=10))
 
 # %% [markdown]
-# All classes are equally frequent: whoever always gives the same answer is right one time in ten. Now put aside one
-# picture in ten for validation. Every choice on this page was made on those.
+# All classes are equally frequent: whoever always gives the same answer is right one time
+# in ten. Now put aside one picture in ten for validation. Every choice on this page was
+# made on those.
 
 # %%
 training_set, validation_set = data.split(0.1, rng)
-(train_images, train_labels), (validation_images, validation_labels) = training_set, validation_set
+train_images, train_labels = training_set
+validation_images, validation_labels = validation_set
 print("training:  ", train_images.shape, train_images.dtype)
 print("validation:", validation_images.shape)
 
 # %% [markdown]
 # ## Normalise, with what the training set knows
 #
-# Scaled by 255, pixels lie between 0 and 1: never negative, and much of what they say is only how bright the photograph
-# is. A network learns faster from numbers around 0 that spread by about 1. So subtract the mean of each colour and
-# divide by its standard deviation,
+# Scaled by 255, pixels lie between 0 and 1: never negative, and much of what they say is
+# only how bright the photograph is. A network learns faster from numbers around 0 that
+# spread by about 1. So subtract the mean of each colour and divide by its standard
+# deviation,
 #
 # $$\hat{x}_{ijc} = \frac{x_{ijc} - \mu_c}{\sigma_c} ,$$
 #
-# with $\mu$ and $\sigma$ of the *training* pictures. The validation and the test pictures are treated with the same six
-# numbers: their own are not known to us, for tomorrow's pictures come one by one.
+# with $\mu$ and $\sigma$ of the *training* pictures. The validation and the test pictures
+# are treated with the same six numbers: their own are not known to us, for tomorrow's
+# pictures come one by one.
 #
-# Where do we put this? As float32, all pictures would take four times the memory. As the first *layer* of the network,
-# it is done batch by batch, and nobody can forget it at the test. A layer needs a `forward` and a `backward`:
+# Where do we put this? As float32, all pictures would take four times the memory. As the
+# first *layer* of the network, it is done batch by batch, and nobody can forget it at the
+# test. A layer needs a `forward` and a `backward`:
 
 
 # %%
@@ -194,9 +239,14 @@ for name, values in (("mean", mean), ("std", std)):
 normal = nnlib.Sequential([Normalise()])
 for name, some in (("training", train_images[:4000]), ("validation", validation_images)):
     z = normal.predict(some).astype(np.float64)
-    print(f"{name}: mean {np.round(z.mean(axis=(0, 1, 2)), 2)}, std {np.round(z.std(axis=(0, 1, 2)), 2)}")
+    print(
+        f"{name}: mean {np.round(z.mean(axis=(0, 1, 2)), 2)}, "
+        f"std {np.round(z.std(axis=(0, 1, 2)), 2)}"
+    )
     claim(
-        f"every colour of the {name} pictures now has a mean near 0", np.abs(z.mean(axis=(0, 1, 2))).max(), at_most=0.1
+        f"every colour of the {name} pictures now has a mean near 0",
+        np.abs(z.mean(axis=(0, 1, 2))).max(),
+        at_most=0.1,
     )
 error = nnlib.check_layer(Normalise(), rng.normal(size=(2, 3, 4, 3)), rng)
 claim("its backward agrees with numerical gradients", error, at_most=1e-6)
@@ -204,13 +254,15 @@ claim("its backward agrees with numerical gradients", error, at_most=1e-6)
 # %% [markdown]
 # ## Pictures that were never taken
 #
-# Fifty thousand photographs are few: a network with a quarter of a million weights can learn them by heart. But a dog
-# seen in the mirror is still a dog, and a ship two pixels further right is still a ship. So change the pictures a
-# little each time they are shown; the label stays true. This is called **augmentation**.
+# Fifty thousand photographs are few: a network with a quarter of a million weights can
+# learn them by heart. But a dog seen in the mirror is still a dog, and a ship two pixels
+# further right is still a ship. So change the pictures a little each time they are shown;
+# the label stays true. This is called **augmentation**.
 #
-# * A **flip** swaps left and right, in half of the pictures, drawn at random. (Up and down? There is no such ship. And
-#   a flipped 2 is no digit.)
-# * A **shift** moves the picture by up to two pixels in both directions; what comes in from outside is black.
+# * A **flip** swaps left and right, in half of the pictures, drawn at random. (Up and down?
+#   There is no such ship. And a flipped 2 is no digit.)
+# * A **shift** moves the picture by up to two pixels in both directions; what comes in from
+#   outside is black.
 
 
 # %%
@@ -218,41 +270,60 @@ def flip(images, rng):
     """images: (N, H, W, C). Mirror each with probability 1/2."""
     flipped = images.copy()
     chosen = rng.random(len(images)) < 0.5
-    flipped[chosen] = images[chosen][:, :, ::-1]  # the axes are picture, row, column, colour: the columns backwards
+    # the axes are picture, row, column, colour: the columns backwards
+    flipped[chosen] = images[chosen][:, :, ::-1]
     return flipped
 
 
 def shift(images, rng, pixels=2):
-    """images: (N, H, W, C). Move each by up to `pixels` in both directions: cut a window out of a padded picture."""
+    """images: (N, H, W, C).
+    Move each by up to `pixels` in both directions: cut a window out of a padded picture.
+    """
     H, W = images.shape[1:3]
     padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
     tops, lefts = rng.integers(0, 2 * pixels + 1, (2, len(images)))
-    return np.stack([x[t : t + H, c : c + W] for x, t, c in zip(padded, tops, lefts, strict=True)])
+    return np.stack(
+        [x[t : t + H, c : c + W] for x, t, c in zip(padded, tops, lefts, strict=True)]
+    )
 
 
 some = train_images[:64]
-same_flip = np.array_equal(flip(some, np.random.default_rng(1)), nnlib.random_flip(some, np.random.default_rng(1)))
-same_shift = np.array_equal(shift(some, np.random.default_rng(1)), nnlib.random_shift(some, np.random.default_rng(1)))
+same_flip = np.array_equal(
+    flip(some, np.random.default_rng(1)), nnlib.random_flip(some, np.random.default_rng(1))
+)
+same_shift = np.array_equal(
+    shift(some, np.random.default_rng(1)),
+    nnlib.random_shift(some, np.random.default_rng(1)),
+)
 claim(
     "from the same generator, nnlib's random_flip and random_shift make the same pictures",
     same_flip and same_shift,
     equals=True,
 )
 
-# %% tags=["nbval-ignore-output"]
-seen = np.concatenate([train_images[:1].repeat(8, axis=0), train_images[3:4].repeat(8, axis=0)])
+# %% tags=["figure", "nbval-ignore-output"]
+seen = np.concatenate(
+    [train_images[:1].repeat(8, axis=0), train_images[3:4].repeat(8, axis=0)]
+)
 changed = shift(flip(seen, np.random.default_rng(2)), np.random.default_rng(3))
 changed[::8] = seen[::8]
 captions = ["as it is" if i % 8 == 0 else f"epoch {i % 8}" for i in range(16)]
-figure = plots.image_grid(changed, captions, f"{data.title}: two pictures, as a network sees them in seven epochs")
-plots.show(figure, alt="Two rows of eight: a picture, then seven versions of it, some mirrored, each moved a little.")
+figure = plots.image_grid(
+    changed, captions, f"{data.title}: two pictures, as a network sees them in seven epochs"
+)
+plots.show(
+    figure,
+    alt="Two rows of eight: a picture, then seven versions of it, some mirrored, each "
+    "moved a little.",
+)
 
 # %% [markdown]
 # ## What each of them buys
 #
-# Is that worth the trouble? Measure it. A small network, few pictures (where learning by heart is easiest), and all
-# four combinations with the same first weights and the same order of pictures. The network is the one that we train
-# below, with far fewer filters: three times *convolution, pool, ReLU*, then two linear layers.
+# Is that worth the trouble? Measure it. A small network, few pictures (where learning by
+# heart is easiest), and all four combinations with the same first weights and the same
+# order of pictures. The network is the one that we train below, with far fewer filters:
+# three times *convolution, pool, ReLU*, then two linear layers.
 
 
 # %%
@@ -274,7 +345,8 @@ def cnn(rng, filters=(32, 48, 96), hidden=128):
             nnlib.Flatten(),  # (N, 1536)
             nnlib.Linear(4 * 4 * third, hidden, rng=rng),
             nnlib.ReLU(),
-            nnlib.Linear(hidden, 10, rng=rng, init=nnlib.normal(0.01)),  # small: at first, no class is preferred
+            # small: at first, no class is preferred
+            nnlib.Linear(hidden, 10, rng=rng, init=nnlib.normal(0.01)),
         ]
     )
 
@@ -287,7 +359,15 @@ def gently(images, rng):
     return flip_and_shift(images, rng, pixels=1)
 
 
-def train(model, lr, epochs, training_set=training_set, validation_set=validation_set, batch_size=32, **options):
+def train(
+    model,
+    lr,
+    epochs,
+    training_set=training_set,
+    validation_set=validation_set,
+    batch_size=32,
+    **options,
+):
     return nnlib.fit(
         model,
         training_set,
@@ -303,7 +383,8 @@ def train(model, lr, epochs, training_set=training_set, validation_set=validatio
 
 # %%
 count, epochs = (2000, 15) if full else (1000, 8)
-few, judges = (train_images[:count], train_labels[:count]), (validation_images[:1000], validation_labels[:1000])
+few = (train_images[:count], train_labels[:count])
+judges = (validation_images[:1000], validation_labels[:1000])
 combinations = {
     "as they are": None,
     "flipped": nnlib.random_flip,
@@ -314,12 +395,14 @@ tried = {}
 for name, augment in combinations.items():
     small = cnn(np.random.default_rng(SEED), filters=(8, 16, 32), hidden=64)
     tried[name] = train(small, 2e-3, epochs, few, judges, augment=augment, progress=False)
-print(f"{count:,} pictures, {epochs:2} epochs   training accuracy   validation accuracy   gap")
+print(
+    f"{count:,} pictures, {epochs:2} epochs   training accuracy   validation accuracy   gap"
+)
 for name, history in tried.items():
     learnt, true = history.train_accuracy[-1], history.validation_accuracy[-1]
     print(f"{name:<27} {learnt:17.1%} {true:21.1%} {learnt - true:7.1%}")
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(8, 3.6))
 for (name, history), colour in zip(tried.items(), ("C0", "C1", "C2", "C4"), strict=True):
     epoch = np.arange(1, 1 + len(history.train_loss))
@@ -330,32 +413,43 @@ axes.set(
     xlabel="epoch",
     ylabel="cross-entropy (nats)",
 )
-axes.legend(title="validation (dashed: training)", loc="center left", bbox_to_anchor=(1, 0.5))
+axes.legend(
+    title="validation (dashed: training)", loc="center left", bbox_to_anchor=(1, 0.5)
+)
 plots.show(
     figure,
-    alt="Four pairs of loss curves. Without augmentation, training falls far below validation; with flips and "
-    "shifts the two stay close together.",
+    alt="Four pairs of loss curves. Without augmentation, training falls far below "
+    "validation; with flips and shifts the two stay close together.",
 )
 
 # %%
-gap = {name: history.train_accuracy[-1] - history.validation_accuracy[-1] for name, history in tried.items()}
+gap = {
+    name: history.train_accuracy[-1] - history.validation_accuracy[-1]
+    for name, history in tried.items()
+}
 narrower = gap["as they are"] - gap["flipped and shifted"]
 points = 5 if full else 2
-claim(f"flips and shifts together narrow the gap by {points} points or more", narrower, at_least=points / 100)
+claim(
+    f"flips and shifts together narrow the gap by {points} points or more",
+    narrower,
+    at_least=points / 100,
+)
 
 # %% [markdown]
-# Without augmentation, the network does what a hurried student does: it learns the pictures by heart and is little the
-# wiser. Each change takes some of that away: the mirror doubles the pictures, the shifts multiply them by 25. Look at
-# the last column first: the gap closes. The validation accuracy moves far less, and need not even rise: a network that
-# is shown ever new pictures needs more epochs to make use of them. That is the price of augmentation. (And each line is
-# one short run: differences of a point or two are luck.) With 45,000 pictures and a handful of epochs, a network is far
-# from knowing them by heart, so below we are gentle: flips, and shifts by one pixel.
+# Without augmentation, the network does what a hurried student does: it learns the pictures
+# by heart and is little the wiser. Each change takes some of that away: the mirror doubles
+# the pictures, the shifts multiply them by 25. Look at the last column first: the gap
+# closes. The validation accuracy moves far less, and need not even rise: a network that is
+# shown ever new pictures needs more epochs to make use of them. That is the price of
+# augmentation. (And each line is one short run: differences of a point or two are luck.)
+# With 45,000 pictures and a handful of epochs, a network is far from knowing them by heart,
+# so below we are gentle: flips, and shifts by one pixel.
 #
 # ## The convolutional network
 #
-# Three convolutions, each followed by a pool and ReLU. While the sides halve, the channels grow in number: the network
-# trades *where* for *what*. First the two cheap tests of a new network: a first loss near $\ln 10$, and twenty pictures
-# learnt by heart.
+# Three convolutions, each followed by a pool and ReLU. While the sides halve, the channels
+# grow in number: the network trades *where* for *what*. First the two cheap tests of a new
+# network: a first loss near $\ln 10$, and twenty pictures learnt by heart.
 
 
 # %%
@@ -367,7 +461,8 @@ def sanity(make, lr, steps):
     train(model, lr, steps, twenty, twenty, progress=False)
     last, accuracy = nnlib.evaluate(model, *twenty)
     print(
-        f"first loss {first:.2f}, ln 10 = {np.log(10):.2f}; twenty pictures by heart: loss {last:.3f}, {accuracy:.0%}"
+        f"first loss {first:.2f}, ln 10 = {np.log(10):.2f}; twenty pictures by heart: "
+        f"loss {last:.3f}, {accuracy:.0%}"
     )
     claim("the first loss is ln 10, to a tenth", abs(first - np.log(10)), at_most=0.1)
     claim("twenty pictures are learnt by heart", accuracy, equals=1.0)
@@ -381,24 +476,30 @@ print(f"{sum(param.size for _, param in network.named_parameters()):,} weights a
 cnn_history = train(network, 2e-3, 6 if full else 2, augment=gently)
 
 # %% tags=["nbval-ignore-output"]
-print(f"{sum(cnn_history.seconds):.0f} seconds, {np.median(cnn_history.seconds):.1f} an epoch")
+print(
+    f"{sum(cnn_history.seconds):.0f} seconds, {np.median(cnn_history.seconds):.1f} an epoch"
+)
+
+# %% tags=["figure", "nbval-ignore-output"]
 plots.show(
     plots.learning_curves(cnn_history, f"Three convolutions on {data.title}"),
-    alt="Loss and accuracy by epoch for training and validation: both improve together to the last epoch.",
+    alt="Loss and accuracy by epoch for training and validation: both improve together to "
+    "the last epoch.",
 )
 
 # %% [markdown]
 # ## The recurrent network
 #
-# For the RNN of notebook 04, a photograph is a sequence of 32 rows, and a row is 96 numbers: the 32 pixels from left to
-# right, three colours each. At each step the network reads one row and updates its state $h$, with the same weights in
-# every step:
+# For the RNN of notebook 04, a photograph is a sequence of 32 rows, and a row is 96
+# numbers: the 32 pixels from left to right, three colours each. At each step the network
+# reads one row and updates its state $h$, with the same weights in every step:
 #
 # $$h_t = \tanh(x_t W_x + h_{t-1} W_h + b)$$
 #
-# In notebook 04, only the *last* state was handed to the linear layer: enough for a digit, whose strokes the state can
-# carry to the end. A photograph says more in 32 rows than one state can carry. So let the layers above see *all* 32
-# states, side by side: what the network has in mind after one row, after two, and so on. They are a hidden layer of 128
+# In notebook 04, only the *last* state was handed to the linear layer: enough for a digit,
+# whose strokes the state can carry to the end. A photograph says more in 32 rows than one
+# state can carry. So let the layers above see *all* 32 states, side by side: what the
+# network has in mind after one row, after two, and so on. They are a hidden layer of 128
 # units and ten logits, as in the CNN, with a little dropout in between. Below we try both.
 
 
@@ -414,12 +515,14 @@ class Rows(nnlib.Layer):
 
 
 def rnn(rng, every_state=True):
-    read_out = [nnlib.Flatten(), nnlib.Dropout(0.2, rng=rng)] if every_state else []  # (N, 32, 128) -> (N, 4096)
+    # (N, 32, 128) -> (N, 4096)
+    read_out = [nnlib.Flatten(), nnlib.Dropout(0.2, rng=rng)] if every_state else []
     return nnlib.Sequential(
         [
             Normalise(),
             Rows(),  # (N, 32, 96)
-            nnlib.RNN(96, 128, rng=rng, return_sequences=every_state),  # (N, 32, 128), or the last state, (N, 128)
+            # (N, 32, 128), or the last state, (N, 128)
+            nnlib.RNN(96, 128, rng=rng, return_sequences=every_state),
             *read_out,
             nnlib.Linear(32 * 128 if every_state else 128, 128, rng=rng),
             nnlib.ReLU(),
@@ -433,35 +536,48 @@ sanity(rnn, 1e-3, 40)
 few = (train_images[:4000], train_labels[:4000])
 best = {}
 for every_state in (False, True):
-    history = train(rnn(np.random.default_rng(SEED), every_state), 1e-3, 3, few, judges, clip_norm=1.0, progress=False)
+    model = rnn(np.random.default_rng(SEED), every_state)
+    history = train(model, 1e-3, 3, few, judges, clip_norm=1.0, progress=False)
     best[every_state] = max(history.validation_accuracy)
     which = "every state" if every_state else "last state"
     print(f"{len(few[1]):,} pictures, 3 epochs, {which:<11}: {best[every_state]:.1%}")
-claim("the read-out of every state is ahead by 5 points or more", best[True] - best[False], at_least=0.05)
+claim(
+    "the read-out of every state is ahead by 5 points or more",
+    best[True] - best[False],
+    at_least=0.05,
+)
 
 reader = rnn(np.random.default_rng(SEED))
 print(f"{sum(param.size for _, param in reader.named_parameters()):,} weights and biases")
 
 # %% [markdown]
-# Gradients that travel through 32 steps can explode (notebook 04). `clip_norm=1` scales them down when their common
-# length exceeds 1.
+# Gradients that travel through 32 steps can explode (notebook 04). `clip_norm=1` scales
+# them down when their common length exceeds 1.
 
 # %%
-rnn_history = train(reader, 1e-3, 8 if full else 6, batch_size=64, augment=gently, clip_norm=1.0)
+rnn_history = train(
+    reader, 1e-3, 8 if full else 6, batch_size=64, augment=gently, clip_norm=1.0
+)
 
 # %% tags=["nbval-ignore-output"]
-print(f"{sum(rnn_history.seconds):.0f} seconds, {np.median(rnn_history.seconds):.1f} an epoch")
+print(
+    f"{sum(rnn_history.seconds):.0f} seconds, {np.median(rnn_history.seconds):.1f} an epoch"
+)
+
+# %% tags=["figure", "nbval-ignore-output"]
 plots.show(
     plots.learning_curves(rnn_history, f"Row by row: an RNN on {data.title}"),
-    alt="Loss and accuracy by epoch for training and validation: both improve, validation is slightly ahead.",
+    alt="Loss and accuracy by epoch for training and validation: both improve, validation "
+    "is slightly ahead.",
 )
 
 # %% [markdown]
 # ## Ask twice
 #
-# A mirrored dog is a dog, and we told both networks so by flipping. Do they know? Show them each picture and its mirror
-# image: the two rows of logits differ a little, as two opinions do. Their mean is wiser than each of them. It costs no
-# training, only a second look. Is it worth that? The validation pictures decide:
+# A mirrored dog is a dog, and we told both networks so by flipping. Do they know? Show them
+# each picture and its mirror image: the two rows of logits differ a little, as two opinions
+# do. Their mean is wiser than each of them. It costs no training, only a second look. Is it
+# worth that? The validation pictures decide:
 
 
 # %%
@@ -471,10 +587,18 @@ def ask_twice(model, images):
 
 
 for name, model in (("CNN", network), ("RNN", reader)):
-    once = nnlib.accuracy(validation_labels, model.predict(validation_images).argmax(axis=1))
-    twice = nnlib.accuracy(validation_labels, ask_twice(model, validation_images).argmax(axis=1))
+    once = nnlib.accuracy(
+        validation_labels, model.predict(validation_images).argmax(axis=1)
+    )
+    twice = nnlib.accuracy(
+        validation_labels, ask_twice(model, validation_images).argmax(axis=1)
+    )
     print(f"{name}, validation accuracy: asked once {once:.2%}, asked twice {twice:.2%}")
-    text = "a second look does the {} no harm" if full else "a second look costs the {} at most 5 points"
+    text = (
+        "a second look does the {} no harm"
+        if full
+        else "a second look costs the {} at most 5 points"
+    )
     claim(text.format(name), twice - once, at_least=0.0 if full else -0.05)
 
 # %% [markdown]
@@ -482,27 +606,48 @@ for name, model in (("CNN", network), ("RNN", reader)):
 #
 # ## The test set, once
 #
-# Nothing will be chosen any more. Both networks, on the 10,000 pictures that no choice has looked at:
+# Nothing will be chosen any more. Both networks, on the 10,000 pictures that no choice has
+# looked at:
 
 # %%
-logits = {name: ask_twice(model, data.test_images) for name, model in (("CNN", network), ("RNN", reader))}
+logits = {
+    name: ask_twice(model, data.test_images)
+    for name, model in (("CNN", network), ("RNN", reader))
+}
 predictions = {name: values.argmax(axis=1) for name, values in logits.items()}
-accuracies = {name: nnlib.accuracy(data.test_labels, predicted) for name, predicted in predictions.items()}
-one_look = {"CNN": network.predict(data.test_images), "RNN": reader.predict(data.test_images)}
+accuracies = {
+    name: nnlib.accuracy(data.test_labels, predicted)
+    for name, predicted in predictions.items()
+}
+one_look = {
+    "CNN": network.predict(data.test_images),
+    "RNN": reader.predict(data.test_images),
+}
 for name, guess in (("CNN", my_cnn), ("RNN", my_rnn)):
     print(f"{name}: test accuracy {accuracies[name]:.2%} (you predicted {guess:.0%})")
-    print(f"     with one look it would be {nnlib.accuracy(data.test_labels, one_look[name].argmax(axis=1)):.2%}")
+    print(
+        "     with one look it would be "
+        f"{nnlib.accuracy(data.test_labels, one_look[name].argmax(axis=1)):.2%}"
+    )
 
 # %% [markdown]
 # ## Which classes, and what for what?
 
-# %% tags=["nbval-ignore-output"]
-matrices = {name: nnlib.confusion_matrix(data.test_labels, predictions[name], 10) for name in predictions}
+# %%
+matrices = {
+    name: nnlib.confusion_matrix(data.test_labels, predictions[name], 10)
+    for name in predictions
+}
+
+# %% tags=["figure", "nbval-ignore-output"]
 for name in ("CNN", "RNN"):
-    figure = plots.confusion_heatmap(matrices[name], names, f"{data.title}, {name}: errors on the test set")
+    figure = plots.confusion_heatmap(
+        matrices[name], names, f"{data.title}, {name}: errors on the test set"
+    )
     plots.show(
         figure,
-        alt=f"The {name}'s confusion matrix with class names: right answers on the diagonal, errors coloured.",
+        alt=f"The {name}'s confusion matrix with class names: right answers on the "
+        "diagonal, errors coloured.",
     )
 
 # %%
@@ -511,101 +656,156 @@ print("class         precision   recall    precision   recall")
 scores = {name: nnlib.precision_recall(matrix) for name, matrix in matrices.items()}
 for k in range(10):
     numbers = [scores[name][part][k] for name in ("CNN", "RNN") for part in (0, 1)]
-    print(f"{names[k]:<12} {numbers[0]:10.1%} {numbers[1]:8.1%} {numbers[2]:12.1%} {numbers[3]:8.1%}")
+    print(
+        f"{names[k]:<12} {numbers[0]:10.1%} {numbers[1]:8.1%} "
+        f"{numbers[2]:12.1%} {numbers[3]:8.1%}"
+    )
 for name, matrix in matrices.items():
     both = matrix + matrix.T
     np.fill_diagonal(both, 0)
     i, j = np.unravel_index(both.argmax(), both.shape)
-    print(f"{name}: most often confused are {names[i]} and {names[j]}, {both[i, j]} times; you predicted {my_pair}")
+    print(
+        f"{name}: most often confused are {names[i]} and {names[j]}, {both[i, j]} times; "
+        f"you predicted {my_pair}"
+    )
     if full:
-        claim(f"no two classes are confused by the {name} as often as cats and dogs", {i, j} == {3, 5}, equals=True)
+        claim(
+            f"no two classes are confused by the {name} as often as cats and dogs",
+            {i, j} == {3, 5},
+            equals=True,
+        )
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(9, 3.2))
 for offset, name in ((-0.2, "CNN"), (0.2, "RNN")):
     axes.bar(np.arange(10) + offset, 100 * scores[name][1], 0.38, label=name)
-axes.set(title=f"{data.title}: how many test pictures of each class are found", ylabel="recall (%)", xlabel="class")
+axes.set(
+    title=f"{data.title}: how many test pictures of each class are found",
+    ylabel="recall (%)",
+    xlabel="class",
+)
 axes.set_xticks(range(10), names, rotation=30, ha="right")
 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-plots.show(figure, alt="Two bars for each class, the recall of the CNN and of the RNN; the CNN's is higher.")
+plots.show(
+    figure,
+    alt="Two bars for each class, the recall of the CNN and of the RNN; the CNN's is "
+    "higher.",
+)
 
 # %% [markdown]
-# And the mistakes themselves: those that the CNN was surest of. Cover the captions and name them yourself.
+# And the mistakes themselves: those that the CNN was surest of. Cover the captions and name
+# them yourself.
 
 
-# %% tags=["nbval-ignore-output", "cover"]
+# %%
 def softmax(logits):
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+# %% tags=["cover", "figure", "nbval-ignore-output"]
 def surest_mistakes(name, count, title, of=None):
-    """Draw the wrong answers with the highest probability; `of`: only between these classes."""
+    """Draw the wrong answers with the highest probability;
+    `of`: only between these classes.
+    """
     sure = softmax(logits[name]).max(axis=1)
     wrong = np.flatnonzero(predictions[name] != data.test_labels)
     if of is not None:
-        wrong = wrong[np.isin(data.test_labels[wrong], of) & np.isin(predictions[name][wrong], of)]
+        wrong = wrong[
+            np.isin(data.test_labels[wrong], of) & np.isin(predictions[name][wrong], of)
+        ]
     chosen = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
-    captions = [f"{names[predictions[name][i]]} {sure[i]:.0%}\ntrue: {names[data.test_labels[i]]}" for i in chosen]
+    captions = [
+        f"{names[predictions[name][i]]} {sure[i]:.0%}\ntrue: {names[data.test_labels[i]]}"
+        for i in chosen
+    ]
     return plots.image_grid(data.test_images[chosen], captions, title)
 
 
-figure = surest_mistakes("CNN", 16, f"{data.title}: what the CNN gets wrong while being surest of itself")
+figure = surest_mistakes(
+    "CNN", 16, f"{data.title}: what the CNN gets wrong while being surest of itself"
+)
 plots.show(
-    figure, alt="Sixteen small photographs, each with the network's wrong answer, how sure it was, and the true class."
+    figure,
+    alt="Sixteen small photographs, each with the network's wrong answer, how sure it "
+    "was, and the true class.",
 )
 
-# %% tags=["nbval-ignore-output"]
-figure = surest_mistakes("RNN", 16, f"{data.title}: what the RNN gets wrong while being surest of itself")
+# %% tags=["figure", "nbval-ignore-output"]
+figure = surest_mistakes(
+    "RNN", 16, f"{data.title}: what the RNN gets wrong while being surest of itself"
+)
 plots.show(
-    figure, alt="Sixteen small photographs, each with the network's wrong answer, how sure it was, and the true class."
+    figure,
+    alt="Sixteen small photographs, each with the network's wrong answer, how sure it "
+    "was, and the true class.",
 )
 
 # %% [markdown]
 # ### Cats and dogs
 #
-# Of all pairs, this one is the hardest: the same fur, the same colours, the same sofa. What tells a cat from a dog are
-# ears and snout, and of those a picture of 32 × 32 has a handful of pixels. (On the stand-in we look at two other
-# classes that are hard to tell apart: those with the most confusions.)
+# Of all pairs, this one is the hardest: the same fur, the same colours, the same sofa. What
+# tells a cat from a dog are ears and snout, and of those a picture of 32 × 32 has a handful
+# of pixels. (On the stand-in we look at two other classes that are hard to tell apart:
+# those with the most confusions.)
 
 # %%
-pair = (3, 5) if full else np.unravel_index((matrices["CNN"] * (1 - np.eye(10))).argmax(), (10, 10))
+pair = (
+    (3, 5)
+    if full
+    else np.unravel_index((matrices["CNN"] * (1 - np.eye(10))).argmax(), (10, 10))
+)
 of_pair = np.isin(data.test_labels, pair)
 for name in ("CNN", "RNN"):
     two = logits[name][of_pair][:, pair]  # pretend that there were no other classes
     right = (np.array(pair)[two.argmax(axis=1)] == data.test_labels[of_pair]).mean()
     stray = 1 - np.isin(predictions[name][of_pair], pair).mean()
     print(
-        f"{name}: if it had to say only {names[pair[0]]} or {names[pair[1]]}, it would be right {right:.1%} of the time"
+        f"{name}: if it had to say only {names[pair[0]]} or {names[pair[1]]}, it would be "
+        f"right {right:.1%} of the time"
     )
-    print(f"     (coin: 50 %); asked for all ten classes, it calls {stray:.1%} of them something else altogether")
+    print(
+        f"     (coin: 50 %); asked for all ten classes, it calls {stray:.1%} of them "
+        "something else altogether"
+    )
 
-# %% tags=["nbval-ignore-output"]
-title = f"{data.title}: {names[pair[0]]} or {names[pair[1]]}? The CNN's surest confusions of the two"
+# %% tags=["figure", "nbval-ignore-output"]
+title = (
+    f"{data.title}: {names[pair[0]]} or {names[pair[1]]}? "
+    "The CNN's surest confusions of the two"
+)
 plots.show(
     surest_mistakes("CNN", 16, title, of=pair),
-    alt="Sixteen small pictures of the two classes that the CNN confuses most, with its answer and the truth.",
+    alt="Sixteen small pictures of the two classes that the CNN confuses most, with its "
+    "answer and the truth.",
 )
 
 # %% [markdown]
 # ## What a sequence of rows cannot see
 #
-# Both networks saw the same pictures. Why is one so much better? Look at what happens to a row. The RNN computes $x_t
-# W_x$: each of the 96 numbers has its own row of weights, and a sum does not know which of its numbers belong to pixels
-# side by side. So let us do something cruel: shuffle the columns of all pictures, with one and the same shuffle.
+# Both networks saw the same pictures. Why is one so much better? Look at what happens to a
+# row. The RNN computes $x_t W_x$: each of the 96 numbers has its own row of weights, and a
+# sum does not know which of its numbers belong to pixels side by side. So let us do
+# something cruel: shuffle the columns of all pictures, with one and the same shuffle.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 shuffle = np.random.default_rng(5).permutation(32)
+
+# %% tags=["figure", "nbval-ignore-output"]
 figure = plots.image_grid(
     np.concatenate([data.train_images[:8], data.train_images[:8][:, :, shuffle]]),
     [names[k] for k in data.train_labels[:8]] * 2,
     f"{data.title}: eight pictures, and the same with their columns shuffled",
 )
-plots.show(figure, alt="Above, eight pictures; below, the same with shuffled columns: only vertical stripes are left.")
+plots.show(
+    figure,
+    alt="Above, eight pictures; below, the same with shuffled columns: only vertical "
+    "stripes are left.",
+)
 
 # %% [markdown]
-# **Predict**: what is left of the RNN if we shuffle the rows of $W_x$ in the same way? And can the CNN be saved like
-# that?
+# **Predict**: what is left of the RNN if we shuffle the rows of $W_x$ in the same way? And
+# can the CNN be saved like that?
 
 # %%
 some_images, some_labels = validation_images[:1000], validation_labels[:1000]
@@ -616,19 +816,29 @@ Wx = to_numpy(weights["2.Wx"]).reshape(32, 3, -1)
 weights["2.Wx"] = to_device(Wx[shuffle].reshape(96, -1))
 adapted.set_weights(weights)
 gap = np.abs(adapted.predict(shuffled) - reader.predict(some_images)).max()
-claim("with its input weights shuffled alike, the RNN gives the same logits for shuffled pictures", gap, at_most=1e-2)
+claim(
+    "with its input weights shuffled alike, the RNN gives the same logits for shuffled "
+    "pictures",
+    gap,
+    at_most=1e-2,
+)
 for name, model in (("CNN", network), ("RNN", reader), ("RNN, Wx shuffled alike", adapted)):
-    before, after = (nnlib.evaluate(model, pictures, some_labels)[1] for pictures in (some_images, shuffled))
+    before, after = (
+        nnlib.evaluate(model, pictures, some_labels)[1]
+        for pictures in (some_images, shuffled)
+    )
     print(f"{name:<23} {after:6.1%} of the shuffled pictures")
 
 # %% [markdown]
-# For the RNN, the shuffled pictures are *exactly as easy* as the true ones: whatever it can learn from one, it can
-# learn from the other. It does not know that pixels have neighbours; it has to find that out from the data, for every
-# place anew. No shuffle of weights can save the CNN: its kernel looks at three pixels *side by side*, and in the
-# shuffled pictures these have nothing to do with each other. Being helpless against the cruel shuffle is its strength:
-# it has *bet* on neighbours, and in photographs the bet is won.
+# For the RNN, the shuffled pictures are *exactly as easy* as the true ones: whatever it can
+# learn from one, it can learn from the other. It does not know that pixels have neighbours;
+# it has to find that out from the data, for every place anew. No shuffle of weights can
+# save the CNN: its kernel looks at three pixels *side by side*, and in the shuffled
+# pictures these have nothing to do with each other. Being helpless against the cruel
+# shuffle is its strength: it has *bet* on neighbours, and in photographs the bet is won.
 #
-# The second thing is position. Move the pictures to the right or downwards, further than in training:
+# The second thing is position. Move the pictures to the right or downwards, further than in
+# training:
 
 
 # %%
@@ -643,10 +853,16 @@ pixels = [0, 2, 4, 6, 8]
 curves = {}
 for name, model in (("CNN", network), ("RNN", reader)):
     for way in ("right", "down"):
-        curves[name, way] = [nnlib.evaluate(model, moved(some_images, **{way: p}), some_labels)[1] for p in pixels]
-        print(f"{name}, {way:<5} by {pixels} pixels: " + "  ".join(f"{value:.1%}" for value in curves[name, way]))
+        curves[name, way] = [
+            nnlib.evaluate(model, moved(some_images, **{way: p}), some_labels)[1]
+            for p in pixels
+        ]
+        print(
+            f"{name}, {way:<5} by {pixels} pixels: "
+            + "  ".join(f"{value:.1%}" for value in curves[name, way])
+        )
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(8, 3.4))
 for (name, way), values in curves.items():
     axes.plot(
@@ -663,29 +879,40 @@ axes.set(
     ylim=(0, None),
 )
 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-plots.show(figure, alt="Accuracy against the shift in pixels: four falling lines, for two networks and two ways.")
+plots.show(
+    figure,
+    alt="Accuracy against the shift in pixels: four falling lines, for two networks and "
+    "two ways.",
+)
 
 # %%
-still = {name: curves[name, "right"][2] / curves[name, "right"][0] for name in ("CNN", "RNN")}
+still = {
+    name: curves[name, "right"][2] / curves[name, "right"][0] for name in ("CNN", "RNN")
+}
 claim(
-    "four pixels to the right, the CNN keeps more of its accuracy than the RNN", still["CNN"] - still["RNN"], at_least=0
+    "four pixels to the right, the CNN keeps more of its accuracy than the RNN",
+    still["CNN"] - still["RNN"],
+    at_least=0,
 )
 
 # %% [markdown]
-# Training has shown them one pixel; from two on, both networks pay. But the CNN falls less: its kernels give the same
-# answer at every place, and only the last layers have to look for it elsewhere. The RNN shares its weights over *rows*:
-# downwards, each pattern has met every weight before. But a picture that moves to the right brings each pixel to
-# weights that have never seen it.
+# Training has shown them one pixel; from two on, both networks pay. But the CNN falls less:
+# its kernels give the same answer at every place, and only the last layers have to look for
+# it elsewhere. The RNN shares its weights over *rows*: downwards, each pattern has met
+# every weight before. But a picture that moves to the right brings each pixel to weights
+# that have never seen it.
 #
 # ## What it costs: memory and time
 #
-# Where does the memory go? Count bytes: the pictures, the weights, what Adam remembers, and what the layers keep for
-# the way back.
+# Where does the memory go? Count bytes: the pictures, the weights, what Adam remembers, and
+# what the layers keep for the way back.
 
 
 # %%
 def kept(model):
-    """Bytes of what the layers remember of the last training batch (views are counted once, with their arrays)."""
+    """Bytes of what the layers remember of the last training batch (views are counted once,
+    with their arrays).
+    """
     arrays = {}
     for layer in model.layers:
         for item in layer.saved if isinstance(layer.saved, tuple) else (layer.saved,):
@@ -712,17 +939,24 @@ for name, model in (("CNN", network), ("RNN", reader)):
     print(f"     kept for a batch of 64 {megabytes(kept(model))}")
     model.forward(batch)
     print(f"     after a prediction     {megabytes(kept(model))}")
-    claim(f"after a prediction, the {name} keeps nothing of its pictures", kept(model), equals=0)
+    claim(
+        f"after a prediction, the {name} keeps nothing of its pictures",
+        kept(model),
+        equals=0,
+    )
 
 # %% [markdown]
-# Two things in this table are worth remembering. The pictures stay `uint8` until their batch is due: that alone saves
-# three quarters. And all patches at once would fill more than ten gigabytes, which is why `Conv2d` lays them out in
-# chunks and makes them *again* on the way back instead of keeping them. The peak of a whole training step, measured:
+# Two things in this table are worth remembering. The pictures stay `uint8` until their
+# batch is due: that alone saves three quarters. And all patches at once would fill more
+# than ten gigabytes, which is why `Conv2d` lays them out in chunks and makes them *again*
+# on the way back instead of keeping them. The peak of a whole training step, measured:
 
 
 # %% tags=["nbval-ignore-output"]
 def peak_and_seconds(model):
-    """Bytes at the peak of a training step with Adam, batch of 64, and the seconds of the fastest of five."""
+    """Bytes at the peak of a training step with Adam, batch of 64, and the seconds of the
+    fastest of five.
+    """
     optimizer, times = nnlib.Adam(model), []
     tracemalloc.start()
     for _ in range(6):
@@ -739,31 +973,37 @@ def peak_and_seconds(model):
 for name, make, history in (("CNN", cnn, cnn_history), ("RNN", rnn, rnn_history)):
     peak, seconds = peak_and_seconds(make(np.random.default_rng(SEED)))
     print(
-        f"{name}: at the peak of a step {peak / 1e6:.0f} MB; a step {1000 * seconds:.0f} ms;"
-        f" an epoch {np.median(history.seconds):.1f} s; {sum(history.seconds):.0f} s in all"
+        f"{name}: at the peak of a step {peak / 1e6:.0f} MB;"
+        f" a step {1000 * seconds:.0f} ms; an epoch {np.median(history.seconds):.1f} s;"
+        f" {sum(history.seconds):.0f} s in all"
     )
 
 # %% [markdown]
 # ### What changes on a GPU
 #
-# With CuPy and `NNLIB_DEVICE=cuda`, the same notebook trains on a graphics card. The lines stay; the habits change.
+# With CuPy and `NNLIB_DEVICE=cuda`, the same notebook trains on a graphics card. The lines
+# stay; the habits change.
 #
-# * **The card's memory is small and its own.** `fit` moves the pictures there once, as uint8. What you no longer need
-#   has to go: `del big_array`, or a prediction, after which the layers have forgotten their last batch (the table above
-#   says so). As long as *one* name still points to an array, its memory stays taken.
-# * **Freed is not given back.** Asking the card for memory is slow, so CuPy keeps what you freed in a *pool*, for the
-#   next array. `nvidia-smi` goes on showing it as taken. `cupy.get_default_memory_pool().used_bytes()` says what is
-#   truly in use, `.total_bytes()` what the pool holds, and `.free_all_blocks()` hands the rest back (to another
-#   program, say).
-# * **The processor runs ahead.** A call returns as soon as the card has its order. Only when you *look* at a number
-#   (`float(loss)`, `to_numpy`) does Python wait for the card. So `fit` adds up the losses on the card, and reads them
-#   once an epoch; and whoever measures time has to wait for the card first.
-# * **Larger bites.** Chunks of 2 MB suit a processor's cache; a card wants thousands of rows at once, so there `Conv2d`
-#   takes chunks of 256 MB.
+# * **The card's memory is small and its own.** `fit` moves the pictures there once, as
+#   uint8. What you no longer need has to go: `del big_array`, or a prediction, after which
+#   the layers have forgotten their last batch (the table above says so). As long as *one*
+#   name still points to an array, its memory stays taken.
+# * **Freed is not given back.** Asking the card for memory is slow, so CuPy keeps what you
+#   freed in a *pool*, for the next array. `nvidia-smi` goes on showing it as taken.
+#   `cupy.get_default_memory_pool().used_bytes()` says what is truly in use,
+#   `.total_bytes()` what the pool holds, and `.free_all_blocks()` hands the rest back (to
+#   another program, say).
+# * **The processor runs ahead.** A call returns as soon as the card has its order. Only
+#   when you *look* at a number (`float(loss)`, `to_numpy`) does Python wait for the card.
+#   So `fit` adds up the losses on the card, and reads them once an epoch; and whoever
+#   measures time has to wait for the card first.
+# * **Larger bites.** Chunks of 2 MB suit a processor's cache; a card wants thousands of
+#   rows at once, so there `Conv2d` takes chunks of 256 MB.
 #
 # ## Keep the weights
 #
-# Minutes of work are worth keeping. Save, load into fresh networks that began with other random numbers, compare:
+# Minutes of work are worth keeping. Save, load into fresh networks that began with other
+# random numbers, compare:
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -773,7 +1013,11 @@ with tempfile.TemporaryDirectory() as folder:
         loaded = make(np.random.default_rng(SEED + 1))
         loaded.load(path)
         same = np.array_equal(loaded.predict(some_images), model.predict(some_images))
-        claim(f"the {name} that was saved and loaded gives exactly the same logits", same, equals=True)
+        claim(
+            f"the {name} that was saved and loaded gives exactly the same logits",
+            same,
+            equals=True,
+        )
 
 # %% [markdown]
 # ## What it means
@@ -781,34 +1025,45 @@ with tempfile.TemporaryDirectory() as folder:
 # %%
 bars = {"CNN": 0.75, "RNN": 0.56} if full else {"CNN": 0.5, "RNN": 0.5}
 for name, bar in bars.items():
-    claim(f"the {name} names at least {bar:.0%} of the test pictures", accuracies[name], at_least=bar)
+    claim(
+        f"the {name} names at least {bar:.0%} of the test pictures",
+        accuracies[name],
+        at_least=bar,
+    )
 claim(
-    "the CNN beats the RNN by at least 10 points" if full else "the CNN is not behind the RNN by more than 10 points",
+    "the CNN beats the RNN by at least 10 points"
+    if full
+    else "the CNN is not behind the RNN by more than 10 points",
     accuracies["CNN"] - accuracies["RNN"],
     at_least=0.1 if full else -0.1,
 )
 
 # %% [markdown]
-# The reports that this course grew from stopped at 59.01 % (CNN, 23 epochs on a GPU) and 52.79 % (RNN, 73 epochs on a
-# GPU). What is different here is no new kind of layer: normalised colours, a third convolution, a read-out of every
-# state, pictures that were never taken, Adam with a learning rate that fades, a second look, and a validation set that
-# tells which of it helps.
+# The reports that this course grew from stopped at 59.01 % (CNN, 23 epochs on a GPU) and
+# 52.79 % (RNN, 73 epochs on a GPU). What is different here is no new kind of layer:
+# normalised colours, a third convolution, a read-out of every state, pictures that were
+# never taken, Adam with a learning rate that fades, a second look, and a validation set
+# that tells which of it helps.
 #
 # ## Exercises
 #
-# As before: write your version over the line with `raise NotImplementedError`, run that cell, then the check at the end
-# of the exercise. The folded cell between the two is a solution, and takes the place of yours if you run it.
+# As before: write your version over the line with `raise NotImplementedError`, run that
+# cell, then the check at the end of the exercise. The folded cell between the two is a
+# solution, and takes the place of yours if you run it.
 #
 # ### 1 · One picture from the middle
 #
-# All records are equally long, so one of them can be had without a look at the others: `np.frombuffer` takes a `count`
-# and an `offset`. (`np.memmap` does the same with a file, of which only that part is then read.) It should also work
-# where the end of the file is damaged.
+# All records are equally long, so one of them can be had without a look at the others:
+# `np.frombuffer` takes a `count` and an `offset`. (`np.memmap` does the same with a file,
+# of which only that part is then read.) It should also work where the end of the file is
+# damaged.
 
 
 # %% tags=["exercise"]
 def picture_at(content, number):
-    """content: bytes of a binary CIFAR file. Return (image (32, 32, 3) uint8, label) of record `number`."""
+    """content: bytes of a binary CIFAR file.
+    Return (image (32, 32, 3) uint8, label) of record `number`.
+    """
     raise NotImplementedError("not written yet")
 
 
@@ -822,20 +1077,27 @@ def picture_at(content, number):
 cut_off = bytes(content[: 20 * RECORD + 100])
 for number in (0, 7, 19):
     image, label = picture_at(cut_off, number)
-    assert image.shape == (32, 32, 3), f"the image has shape {image.shape}; colours come last"
+    assert image.shape == (32, 32, 3), (
+        f"the image has shape {image.shape}; colours come last"
+    )
     assert label == data.test_labels[number], f"record {number}: the label is {label}"
-    assert np.array_equal(image, data.test_images[number]), f"record {number}: the pixels differ"
+    assert np.array_equal(image, data.test_images[number]), (
+        f"record {number}: the pixels differ"
+    )
 
 # %% [markdown]
 # ### 2 · Cut a hole
 #
-# Another augmentation: paint a square of each picture grey, so that the network can't rely on one detail alone
-# (*cutout*). Draw the corners `top, left = rng.integers(0, 32 - size + 1, (2, N))` and fill with 128.
+# Another augmentation: paint a square of each picture grey, so that the network can't rely
+# on one detail alone (*cutout*). Draw the corners
+# `top, left = rng.integers(0, 32 - size + 1, (2, N))` and fill with 128.
 
 
 # %% tags=["exercise"]
 def random_hole(images, rng, size=8):
-    """images: (N, 32, 32, 3) uint8. Return a copy with one square of size × size pixels set to 128 in each picture."""
+    """images: (N, 32, 32, 3) uint8.
+    Return a copy with one square of size × size pixels set to 128 in each picture.
+    """
     raise NotImplementedError("not written yet")
 
 
@@ -852,17 +1114,27 @@ def random_hole(images, rng, size=8):
 black = np.zeros((200, 32, 32, 3), np.uint8)
 holed = random_hole(black, np.random.default_rng(0))
 assert black.max() == 0, "the pictures that were handed in have changed: work on a copy"
-assert holed.shape == black.shape and holed.dtype == np.uint8, f"expected uint8 {black.shape}, got {holed.dtype}"
-assert (holed.sum(axis=(1, 2, 3)) == 128 * 8 * 8 * 3).all(), "not every picture has one hole of 8 × 8 in all colours"
-assert holed.any(axis=(0, 2, 3)).all(), "some rows of pixels are never covered: may the hole touch the rim?"
-assert holed.any(axis=(0, 1, 3)).all(), "some columns of pixels are never covered: may the hole touch the rim?"
-assert np.array_equal(random_hole(black, np.random.default_rng(0)), holed), "the same generator made another hole"
+assert holed.shape == black.shape and holed.dtype == np.uint8, (
+    f"expected uint8 {black.shape}, got {holed.dtype}"
+)
+assert (holed.sum(axis=(1, 2, 3)) == 128 * 8 * 8 * 3).all(), (
+    "not every picture has one hole of 8 × 8 in all colours"
+)
+assert holed.any(axis=(0, 2, 3)).all(), (
+    "some rows of pixels are never covered: may the hole touch the rim?"
+)
+assert holed.any(axis=(0, 1, 3)).all(), (
+    "some columns of pixels are never covered: may the hole touch the rim?"
+)
+assert np.array_equal(random_hole(black, np.random.default_rng(0)), holed), (
+    "the same generator made another hole"
+)
 
 # %% [markdown]
 # ### 3 · The right answer among the first three
 #
-# Cat, dog, deer: a network that hesitates between three may still be useful. The **top-k accuracy** counts an answer as
-# right if the true class is among the $k$ highest logits.
+# Cat, dog, deer: a network that hesitates between three may still be useful. The **top-k
+# accuracy** counts an answer as right if the true class is among the $k$ highest logits.
 
 
 # %% tags=["exercise"]
@@ -885,47 +1157,56 @@ for k, expected in ((1, 0.25), (2, 0.5), (3, 1.0)):
         f"k = {k}: {top_k_accuracy(toy, toy_labels, k)} for {expected}"
     )
 for name in ("CNN", "RNN"):
-    print(name, "  ".join(f"top {k}: {top_k_accuracy(logits[name], data.test_labels, k):.1%}" for k in (1, 2, 3)))
+    fractions = {k: top_k_accuracy(logits[name], data.test_labels, k) for k in (1, 2, 3)}
+    print(name, "  ".join(f"top {k}: {share:.1%}" for k, share in fractions.items()))
 
 # %% [markdown]
 # ### 4 · An experiment: ask more often
 #
-# Two looks were better than one. Are six better than two? Show the CNN (`network`) each picture as it is, moved to the
-# right by some pixels, and moved to the left, and each of them in the mirror as well. Use
-# `np.roll(images, pixels, axis=2)`: what leaves on one side comes in on the other. **Predict first**: what happens with
-# one pixel, and with eight? Try it on validation pictures: the test set has been read.
+# Two looks were better than one. Are six better than two? Show the CNN (`network`) each
+# picture as it is, moved to the right by some pixels, and moved to the left, and each of
+# them in the mirror as well. Use `np.roll(images, pixels, axis=2)`: what leaves on one side
+# comes in on the other. **Predict first**: what happens with one pixel, and with eight? Try
+# it on validation pictures: the test set has been read.
 
 
 # %% tags=["exercise"]
 def ask_often(images, pixels):
-    """Return the mean logits of six looks: moved by -pixels, 0 and pixels to the right, each also mirrored."""
+    """Return the mean logits of six looks: moved by -pixels, 0 and pixels to the right,
+    each also mirrored.
+    """
     raise NotImplementedError("not written yet")
 
 
 # %% tags=["solution"]
 def ask_often(images, pixels):
-    return sum(ask_twice(network, np.roll(images, step, axis=2)) for step in (-pixels, 0, pixels)) / 3
+    steps = (-pixels, 0, pixels)
+    return sum(ask_twice(network, np.roll(images, step, axis=2)) for step in steps) / 3
 
 
 # %% tags=["check"]
 six = ask_often(some_images[:50], 0)
 assert six.shape == (50, 10), f"expected logits of shape (50, 10), got {six.shape}"
 assert np.allclose(six, ask_twice(network, some_images[:50]), rtol=1e-3, atol=1e-3), (
-    "with pixels=0, all six looks see the picture or its mirror image: the mean is that of ask_twice"
+    "with pixels=0, all six looks see the picture or its mirror image: the mean is that "
+    "of ask_twice"
 )
 for pixels in (0, 1, 8):
     score = nnlib.accuracy(some_labels, ask_often(some_images, pixels).argmax(axis=1))
-    print(f"moved by {pixels} pixels: {score:.1%} of {len(some_labels):,} validation pictures")
+    print(
+        f"moved by {pixels} pixels: {score:.1%} of {len(some_labels):,} validation pictures"
+    )
 
 # %% [markdown]
 # ### 5 · An explanation: which changes leave the label true?
 #
-# Here are six changes of a picture. Which of them may be used to train a network on photographs of animals and vehicles
-# (`"photographs"`), and which for one that reads handwritten digits (`"digits"`)? Put the letters into two sets, and
-# say for each that you left out which label it would make false.
+# Here are six changes of a picture. Which of them may be used to train a network on
+# photographs of animals and vehicles (`"photographs"`), and which for one that reads
+# handwritten digits (`"digits"`)? Put the letters into two sets, and say for each that you
+# left out which label it would make false.
 #
-# a: swap left and right · b: shift by two pixels · c: turn by 180 degrees · d: make it a little darker · e: shuffle the
-# columns, every time anew · f: turn by five degrees
+# a: swap left and right · b: shift by two pixels · c: turn by 180 degrees · d: make it a
+# little darker · e: shuffle the columns, every time anew · f: turn by five degrees
 
 
 # %% tags=["exercise"]
@@ -935,9 +1216,10 @@ def harmless():
 
 
 # %% [markdown] tags=["solution"]
-# Shifts (b), a little less light (d) and five degrees (f) harm neither. The mirror (a) makes a 2 into no digit at all,
-# but every animal and vehicle has two sides. Turned by 180 degrees (c), a 6 is a 9; and a photograph of a ship with the
-# sea above is one that nobody takes: the label stays true, but the network learns about a world in which it will never
+# Shifts (b), a little less light (d) and five degrees (f) harm neither. The mirror (a)
+# makes a 2 into no digit at all, but every animal and vehicle has two sides. Turned by 180
+# degrees (c), a 6 is a 9; and a photograph of a ship with the sea above is one that nobody
+# takes: the label stays true, but the network learns about a world in which it will never
 # be asked. Shuffled columns (e) leave nothing to be recognised.
 
 
@@ -948,17 +1230,21 @@ def harmless():
 
 # %% tags=["check"]
 answer = harmless()
-assert set(answer) == {"photographs", "digits"}, f"expected the keys photographs and digits, got {sorted(answer)}"
+assert set(answer) == {"photographs", "digits"}, (
+    f"expected the keys photographs and digits, got {sorted(answer)}"
+)
 assert "a" not in answer["digits"], "is a mirrored 2 a 2? And a mirrored 7?"
 assert "c" not in answer["digits"], "turn a 6 by 180 degrees, and read it again"
 for kind, letters in answer.items():
     assert "e" not in letters, f"{kind}: look at the shuffled pictures above"
-    assert {"b", "d", "f"} <= letters, f"{kind}: some harmless change is missing among {sorted(letters)}"
+    assert {"b", "d", "f"} <= letters, (
+        f"{kind}: some harmless change is missing among {sorted(letters)}"
+    )
 assert "a" in answer["photographs"], "is a dog in the mirror no dog?"
 assert "c" not in answer["photographs"], "which photographer turns the sea above the ship?"
 
 # %% [markdown]
 # ## What moved into nnlib
 #
-# `random_flip`, beside `random_shift`. In **06 · What the filters look for**, you look into the convolutions
-# themselves: what does each of the filters wait for?
+# `random_flip`, beside `random_shift`. In **06 · What the filters look for**, you look into
+# the convolutions themselves: what does each of the filters wait for?
