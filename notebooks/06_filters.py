@@ -9,15 +9,17 @@
 # %% [markdown]
 # # 6 · What the filters look for
 #
-# **What you will build.** Six ways to look inside a network: its filters before and after training, what each layer
-# makes of a picture, the patches that a filter likes best, the picture that a class would love most, a tiny change that
-# fools it, and what happens to the answer when a part of the picture is hidden. Each is a few lines of NumPy. And each
-# comes with a measurement, because pictures of networks are persuasive, and some of them lie.
+# **What you will build.** Six ways to look inside a network: its filters before and after
+# training, what each layer makes of a picture, the patches that a filter likes best, the
+# picture that a class would love most, a tiny change that fools it, and what happens to the
+# answer when a part of the picture is hidden. Each is a few lines of NumPy. And each comes
+# with a measurement, because pictures of networks are persuasive, and some of them lie.
 #
-# ![Twenty-four colour filters of the first layer, before training and after](images/06_filters.png)
+# ![Twenty-four colour filters of the first layer, before training and
+# after](images/06_filters.png)
 #
-# **What you need.** Convolutions (notebooks 02 and 03), and for one section the RNN of notebook 04. This notebook
-# trains the small networks that it shows.
+# **What you need.** Convolutions (notebooks 02 and 03), and for one section the RNN of
+# notebook 04. This notebook trains the small networks that it shows.
 #
 # **How long it takes.** Two minutes of computing on a laptop with two cores.
 
@@ -31,7 +33,9 @@ import numpy as np
 import nnlib
 from nnlib import checks, claim, load_dataset, plots
 
-SEED = int(os.environ.get("NNLIB_SEED", 0))  # another seed, another run: the claims must hold all the same
+SEED = int(
+    os.environ.get("NNLIB_SEED", 0)
+)  # another seed, another run: the claims must hold all the same
 rng = np.random.default_rng(SEED)
 
 digits = load_dataset("mnist")
@@ -39,9 +43,10 @@ colour = load_dataset("cifar10")
 full = "sample" not in (digits.source, colour.source)
 
 # %% [markdown]
-# Two data sets: the grey digits that you know, and small colour pictures, 32 × 32 pixels with a red, a green and a blue
-# value each. The lines above say where they came from. We set validation pictures aside and look at those; the test
-# sets stay closed in this notebook, because we choose and compare all the time.
+# Two data sets: the grey digits that you know, and small colour pictures, 32 × 32 pixels
+# with a red, a green and a blue value each. The lines above say where they came from. We
+# set validation pictures aside and look at those; the test sets stay closed in this
+# notebook, because we choose and compare all the time.
 
 
 # %%
@@ -54,29 +59,39 @@ def prepare(data, fraction):
 digits_train, digits_validation = prepare(digits, 1 / 12)
 colour_train, colour_validation = prepare(colour, 1 / 10)
 for data, (images, _) in ((digits, digits_train), (colour, colour_train)):
-    print(f"{data.title}: trained on {images.shape}, classes: {', '.join(data.class_names)}")
+    print(
+        f"{data.title}: trained on {images.shape}, classes: {', '.join(data.class_names)}"
+    )
 
 # %% [markdown]
 # ## Predict first
 
 # %%
-my_correlation = 0.0  # how alike are neighbouring weights of a trained filter? (0: not at all, 1: equal)
-my_dream = "a digit"  # the picture that excites the class 3 most, more than any real one: "a digit" or "a pattern"?
-my_change = 0.5  # white is 1, black is 0: how much must each pixel change until half of the answers are wrong?
+# how alike are neighbouring weights of a trained filter? (0: not at all, 1: equal)
+my_correlation = 0.0
+# the picture that excites the class 3 most, more than any real one: "a digit" or
+# "a pattern"?
+my_dream = "a digit"
+# white is 1, black is 0: how much must each pixel change until half of the answers
+# are wrong?
+my_change = 0.5
 
 # %% [markdown]
 # ## Two networks, and how they began
 #
-# Filters of 3 × 3 are good for reading digits and bad for being read by us: nine numbers are too few to tell a small
-# edge from an accident. (Exercise 4 measures that.) So our first layers get **7 × 7**. Both networks are otherwise like
-# those of notebook 03: convolutions, pools, ReLU, two linear layers.
+# Filters of 3 × 3 are good for reading digits and bad for being read by us: nine numbers
+# are too few to tell a small edge from an accident. (Exercise 4 measures that.) So our
+# first layers get **7 × 7**. Both networks are otherwise like those of notebook 03:
+# convolutions, pools, ReLU, two linear layers.
 #
-# One more choice makes them readable. Notebook 01 said: weights that begin large keep their random start as a speckle
-# under all they learn. Here the first layer begins *small* (a spread of 0.01), so that what was learnt outshines what
-# was there before. Further down we check whether that is fair.
+# One more choice makes them readable. Notebook 01 said: weights that begin large keep their
+# random start as a speckle under all they learn. Here the first layer begins *small* (a
+# spread of 0.01), so that what was learnt outshines what was there before. Further down we
+# check whether that is fair.
 #
-# The colour network also begins with a layer that has nothing to learn: it subtracts the mean of each colour and
-# divides by its spread. As a layer it has a way back too, so gradients arrive at the raw pixels.
+# The colour network also begins with a layer that has nothing to learn: it subtracts the
+# mean of each colour and divides by its spread. As a layer it has a way back too, so
+# gradients arrive at the raw pixels.
 
 
 # %%
@@ -86,7 +101,9 @@ class Standardise(nnlib.Layer):
     def __init__(self, images):
         super().__init__()
         mean, spread = images.mean(axis=(0, 1, 2)) / 255, images.std(axis=(0, 1, 2)) / 255
-        self.mean, self.spread = (nnlib.to_device(values.astype(np.float32)) for values in (mean, spread))
+        self.mean, self.spread = (
+            nnlib.to_device(values.astype(np.float32)) for values in (mean, spread)
+        )
 
     def forward(self, x, training=False):
         return (x - self.mean) / self.spread
@@ -119,7 +136,9 @@ def colour_network(rng):
     return nnlib.Sequential(
         [
             Standardise(colour_train[0][:2000]),
-            nnlib.Conv2d(3, 24, 7, stride=2, padding=3, rng=rng, init=SMALL),  # (N, 16, 16, 24)
+            nnlib.Conv2d(
+                3, 24, 7, stride=2, padding=3, rng=rng, init=SMALL
+            ),  # (N, 16, 16, 24)
             nnlib.ReLU(),
             nnlib.Conv2d(24, 32, 3, padding=1, rng=rng),
             nnlib.MaxPool2d(2),
@@ -168,12 +187,13 @@ history = train(viewer, colour_train, colour_validation, epochs=3)
 # %% [markdown]
 # ## The filters, before and after
 #
-# A filter has a weight for each pixel below it, so it can be drawn as a small picture. For grey filters we take *one*
-# colour scale for all, symmetric around 0: red adds, blue takes away, white does not care. On the left are filters that
-# engineers made by hand, as in notebook 02. In the middle: random numbers. On the right: the same sixteen filters,
-# after training.
+# A filter has a weight for each pixel below it, so it can be drawn as a small picture. For
+# grey filters we take *one* colour scale for all, symmetric around 0: red adds, blue takes
+# away, white does not care. On the left are filters that engineers made by hand, as in
+# notebook 02. In the middle: random numbers. On the right: the same sixteen filters, after
+# training.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 by_hand = np.array(
     [
         [[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]],
@@ -183,6 +203,8 @@ by_hand = np.array(
     ]
 )
 reader_after = filters_of(reader)
+
+# %% tags=["figure", "nbval-ignore-output"]
 figure, panels = plt.subplots(1, 3, figsize=(11, 3.9), width_ratios=[0.8, 1, 1])
 for axes, filters, columns, title in (
     (panels[0], by_hand, 2, "By hand (3 × 3)"),
@@ -190,26 +212,31 @@ for axes, filters, columns, title in (
     (panels[2], reader_after[:, :, 0].transpose(2, 0, 1), 4, "After training (7 × 7)"),
 ):
     limit = np.abs(filters).max()
-    drawn = axes.imshow(plots.mosaic(filters, columns), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    drawn = axes.imshow(
+        plots.mosaic(filters, columns), cmap="RdBu_r", vmin=-limit, vmax=limit
+    )
     axes.axis("off")
     axes.set_title(title)
     figure.colorbar(drawn, ax=axes, shrink=0.75, label="weight")
 figure.suptitle(f"Filters of the first layer, trained on {digits.title}")
 plots.show(
     figure,
-    alt="Three panels in red and blue. Left, four hand-made kernels: one half red, one half blue, in four directions. "
-    "Middle, sixteen filters of speckle. Right, the same sixteen after training: red and blue areas side by side.",
+    alt="Three panels in red and blue. Left, four hand-made kernels: one half red, one "
+    "half blue, in four directions. Middle, sixteen filters of speckle. Right, the same "
+    "sixteen after training: red and blue areas side by side.",
 )
 
 # %% [markdown]
 # Nobody told the network about edges. It was asked for digits, and this is what helped.
 #
-# Colour filters have three weights a pixel: for red, green and blue. As a picture needs values from 0 to 1, each filter
-# is scaled by *its own* largest weight, and 0 becomes mid-grey. Grey-looking filters see light and dark; coloured ones
-# compare colours.
+# Colour filters have three weights a pixel: for red, green and blue. As a picture needs
+# values from 0 to 1, each filter is scaled by *its own* largest weight, and 0 becomes
+# mid-grey. Grey-looking filters see light and dark; coloured ones compare colours.
 
-# %% tags=["nbval-ignore-output", "cover"]
+# %%
 viewer_after = filters_of(viewer)
+
+# %% tags=["cover", "figure", "nbval-ignore-output"]
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.7))
 for axes, filters, title in (
     (panels[0], viewer_before, "Before training"),
@@ -218,19 +245,22 @@ for axes, filters, title in (
     axes.imshow(plots.mosaic(filters.transpose(3, 0, 1, 2), columns=6))
     axes.axis("off")
     axes.set_title(title)
-figure.suptitle(f"24 colour filters of 7 × 7 pixels, trained on {colour.title} (mid-grey: weight 0)")
+figure.suptitle(
+    f"24 colour filters of 7 × 7 pixels, trained on {colour.title} (mid-grey: weight 0)"
+)
 plots.show(
     figure,
-    alt="Left, twenty-four filters of coloured speckle. Right, the same after training: bars and edges in several "
-    "directions, some black and white, some in colours.",
+    alt="Left, twenty-four filters of coloured speckle. Right, the same after training: "
+    "bars and edges in several directions, some black and white, some in colours.",
 )
 
 # %% [markdown]
 # ### Can it be measured?
 #
-# "They look smoother" is an impression. Here is a number: take every weight and its neighbour (to the right, or below),
-# and compute the **correlation** of these pairs. Random weights know nothing of their neighbours: it is about 0. If
-# equal neighbours were the rule, it would be 1.
+# "They look smoother" is an impression. Here is a number: take every weight and its
+# neighbour (to the right, or below), and compute the **correlation** of these pairs. Random
+# weights know nothing of their neighbours: it is about 0. If equal neighbours were the
+# rule, it would be 1.
 
 
 # %%
@@ -242,15 +272,19 @@ def neighbour_correlation(filters):
 
 
 before, after = neighbour_correlation(reader_before), neighbour_correlation(reader_after)
-print(f"{digits.title}: before training {before:+.2f}, after {after:+.2f}; you predicted {my_correlation}")
-colour_before, colour_after = neighbour_correlation(viewer_before), neighbour_correlation(viewer_after)
+print(
+    f"{digits.title}: before training {before:+.2f}, after {after:+.2f};"
+    f" you predicted {my_correlation}"
+)
+colour_before = neighbour_correlation(viewer_before)
+colour_after = neighbour_correlation(viewer_after)
 print(f"{colour.title}: before training {colour_before:+.2f}, after {colour_after:+.2f}")
 
 # %% [markdown]
 # ### Does a network need beautiful filters?
 #
-# Now the test of fairness. The same digit network, the same pictures in the same order; but its first layer begins with
-# He's weights, twenty times larger.
+# Now the test of fairness. The same digit network, the same pictures in the same order; but
+# its first layer begins with He's weights, twenty times larger.
 
 # %%
 plain = digit_network(np.random.default_rng(SEED), init=nnlib.he_normal)
@@ -261,34 +295,45 @@ _, reader_accuracy = nnlib.evaluate(reader, *digits_validation)
 _, plain_accuracy = nnlib.evaluate(plain, *digits_validation)
 print("the first layer begins   validation accuracy   correlation of neighbouring weights")
 print(f"small                    {reader_accuracy:19.2%}   {after:35.2f}")
-print(f"as He says               {plain_accuracy:19.2%}   {neighbour_correlation(plain_after):35.2f}")
+print(
+    f"as He says               {plain_accuracy:19.2%}   "
+    f"{neighbour_correlation(plain_after):35.2f}"
+)
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, panels = plt.subplots(1, 2, figsize=(8.5, 3.9))
 for axes, filters, title in (
     (panels[0], plain_before, "Before training"),
     (panels[1], plain_after, "After training"),
 ):
     limit = np.abs(plain_before).max()
-    drawn = axes.imshow(plots.mosaic(filters[:, :, 0].transpose(2, 0, 1), 4), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    drawn = axes.imshow(
+        plots.mosaic(filters[:, :, 0].transpose(2, 0, 1), 4),
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+    )
     axes.axis("off")
     axes.set_title(title)
 figure.colorbar(drawn, ax=panels, shrink=0.8, label="weight")
 figure.suptitle("The same network, begun with He's larger weights: as good, and unreadable")
 plots.show(
     figure,
-    alt="Two panels of sixteen filters of red and blue speckle, before and after training: hardly any difference.",
+    alt="Two panels of sixteen filters of red and blue speckle, before and after "
+    "training: hardly any difference.",
 )
 
 # %% [markdown]
-# So the tidy filters above tell the truth about *their* network, and little about others. What a filter looks like
-# depends on how it began, and a network can do its work with filters that nobody can read: the layers behind them learn
-# to make use of whatever speckle they get. An ugly filter is not an untrained one.
+# So the tidy filters above tell the truth about *their* network, and little about others.
+# What a filter looks like depends on how it began, and a network can do its work with
+# filters that nobody can read: the layers behind them learn to make use of whatever speckle
+# they get. An ugly filter is not an untrained one.
 #
 # ## One picture, layer by layer
 #
-# `Sequential` runs its layers in order, so the first few of them are a network too. Ask that one, and you get the
-# **activation maps**: for each filter one picture of where it found what it looks for.
+# `Sequential` runs its layers in order, so the first few of them are a network too. Ask
+# that one, and you get the **activation maps**: for each filter one picture of where it
+# found what it looks for.
 
 
 # %%
@@ -298,7 +343,9 @@ def maps_after(model, layer, images):
 
 
 def first_of_each_class(model, validation_set):
-    """The first ten pictures of ten classes that the model recognises: nobody picked them by hand."""
+    """The first ten pictures of ten classes that the model recognises: nobody picked them
+    by hand.
+    """
     images, labels = (array[:2000] for array in validation_set)
     right = model.predict(images).argmax(axis=1) == labels
     chosen = [np.flatnonzero(right & (labels == k))[0] for k in range(10)]
@@ -314,9 +361,11 @@ for name, model, images in (("digit", reader, ten_digits), ("colour", viewer, te
         print(f"  {number:2} {type(layer).__name__:<12} {' × '.join(map(str, shape))}")
 
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 def show_maps(model, layers, images, title, alt):
-    """Draw each picture, and the six busiest maps of each of these layers, each scaled by its own largest value."""
+    """Draw each picture, and the six busiest maps of each of these layers, each scaled by
+    its own largest value.
+    """
     figure, grid = plt.subplots(2 * len(images), 2, figsize=(9.5, 5.8), width_ratios=[1, 6])
     for axes in grid.flat:
         axes.axis("off")
@@ -324,7 +373,9 @@ def show_maps(model, layers, images, title, alt):
         rows[0, 0].imshow(image, cmap="gray")
         rows[0, 0].set_title("the picture", fontsize=9)
         for axes, (layer, name) in zip(rows[:, 1], layers.items(), strict=True):
-            maps = np.maximum(maps_after(model, layer, image[None])[0], 0).transpose(2, 0, 1)  # as after ReLU
+            # as after ReLU
+            maps = np.maximum(maps_after(model, layer, image[None])[0], 0)
+            maps = maps.transpose(2, 0, 1)
             busiest = np.argsort(-maps.mean(axis=(1, 2)), kind="stable")[:6]
             maps = maps[busiest] / maps[busiest].max(axis=(1, 2), keepdims=True)
             axes.imshow(plots.mosaic(maps, 6), cmap="magma", vmin=0, vmax=1)
@@ -338,51 +389,68 @@ show_maps(
     {0: "first convolution", 3: "second convolution"},
     ten_digits[[2, 7]],
     "Two digits, and where the six busiest filters find something (black: nothing)",
-    "Two digits; beside each, six maps of the first and six of the second convolution. The first show the strokes, "
-    "each from another side; the second are coarser, with a few bright spots.",
+    "Two digits; beside each, six maps of the first and six of the second convolution. "
+    "The first show the strokes, each from another side; the second are coarser, with a "
+    "few bright spots.",
 )
 show_maps(
     viewer,
     {1: "first convolution", 3: "second convolution"},
     ten_colour[[1, 7]],
     "Two colour pictures, and where the six busiest filters find something",
-    "Two colour pictures; beside each, six maps of the first and six of the second convolution, in which edges and "
-    "areas light up.",
+    "Two colour pictures; beside each, six maps of the first and six of the second "
+    "convolution, in which edges and areas light up.",
 )
 
 # %% [markdown]
-# The first layer's maps are still pictures: one lights up on upper edges, the next on left ones. One layer further they
-# are coarse, and say *where something is*, no longer what it looked like. Much of each is black. How much?
+# The first layer's maps are still pictures: one lights up on upper edges, the next on left
+# ones. One layer further they are coarse, and say *where something is*, no longer what it
+# looked like. Much of each is black. How much?
 
 # %%
 quietest = 1.0
-for name, model, images in (("digit", reader, digits_validation[0]), ("colour", viewer, colour_validation[0])):
+for name, model, images in (
+    ("digit", reader, digits_validation[0]),
+    ("colour", viewer, colour_validation[0]),
+):
     for number in (2, 5):
         silent = (maps_after(model, number, images[:500]) == 0).mean()
-        print(f"{name} network, after layer {number}: {silent:.0%} of all numbers are exactly 0")
+        print(
+            f"{name} network, after layer {number}:"
+            f" {silent:.0%} of all numbers are exactly 0"
+        )
         quietest = min(quietest, silent)
-claim("in each of these layers at least two numbers in five are exactly 0", quietest, at_least=0.4)
+claim(
+    "in each of these layers at least two numbers in five are exactly 0",
+    quietest,
+    at_least=0.4,
+)
 
 # %% [markdown]
 # ## The nine patches that a filter likes best
 #
-# From the second layer on, weights cannot be drawn any more: they speak of 16 or 24 input channels, not of colours. So
-# ask differently: show the filter thousands of pictures, and cut out the patches where it answered most. That works at
-# any depth.
+# From the second layer on, weights cannot be drawn any more: they speak of 16 or 24 input
+# channels, not of colours. So ask differently: show the filter thousands of pictures, and
+# cut out the patches where it answered most. That works at any depth.
 #
-# Which pixels does an output see, its **receptive field**? Walk through the layers. A kernel of $k$ pixels sees $k - 1$
-# more than one; a stride makes all later steps longer; padding lets the field begin outside of the picture.
+# Which pixels does an output see, its **receptive field**? Walk through the layers. A
+# kernel of $k$ pixels sees $k - 1$ more than one; a stride makes all later steps longer;
+# padding lets the field begin outside of the picture.
 #
-# $$\text{size} \leftarrow \text{size} + (k - 1)\cdot\text{jump}, \qquad \text{start} \leftarrow \text{start} -
-# p\cdot\text{jump}, \qquad \text{jump} \leftarrow \text{jump}\cdot s$$
+# $$\text{size} \leftarrow \text{size} + (k - 1)\cdot\text{jump}, \qquad
+# \text{start} \leftarrow \text{start} - p\cdot\text{jump}, \qquad
+# \text{jump} \leftarrow \text{jump}\cdot s$$
 
 
 # %%
 def receptive_field(layers):
-    """Return (start, jump, size): output (r, c) sees the pixels from start + jump*r on, size of them; columns alike."""
+    """Return (start, jump, size): output (r, c) sees the pixels from start + jump*r on,
+    size of them; columns alike.
+    """
     start, jump, size = 0, 1, 1
     for layer in layers:
-        if hasattr(layer, "kernel_size"):  # convolutions and pools; the others look at single pixels
+        # convolutions and pools; the others look at single pixels
+        if hasattr(layer, "kernel_size"):
             size += (layer.kernel_size[0] - 1) * jump
             start -= layer.padding[0] * jump
             jump *= layer.stride[0]
@@ -392,17 +460,23 @@ def receptive_field(layers):
 for name, model, layers in (("digit", reader, (0, 3)), ("colour", viewer, (1, 3, 6))):
     for layer in layers:
         start, jump, size = receptive_field(model.layers[: layer + 1])
-        print(f"{name} network, layer {layer}: sees {size} × {size} pixels, the first of them at {start} + {jump} r")
+        print(
+            f"{name} network, layer {layer}: sees {size} × {size} pixels,"
+            f" the first of them at {start} + {jump} r"
+        )
 
 # %% [markdown]
-# Right? Back-propagation knows: a pixel outside of the field has a gradient of exactly 0. This is also the first time
-# that we ask a whole network for the gradient of its *input*, `input_grad=True`. Training never needed it, but it costs
-# nothing new: it is one more step of the same chain rule.
+# Right? Back-propagation knows: a pixel outside of the field has a gradient of exactly 0.
+# This is also the first time that we ask a whole network for the gradient of its *input*,
+# `input_grad=True`. Training never needed it, but it costs nothing new: it is one more step
+# of the same chain rule.
 
 
 # %%
 def input_gradient(model, images, dout):
-    """images: (N, H, W, C) float32; dout: gradient for the model's output. Returns the gradient for the images."""
+    """images: (N, H, W, C) float32; dout: gradient for the model's output.
+    Returns the gradient for the images.
+    """
     model.forward(nnlib.to_device(images), training=True)
     return nnlib.to_numpy(model.backward(nnlib.to_device(dout), input_grad=True))
 
@@ -418,37 +492,50 @@ dout[:, 8, 7] = 1  # row 8, column 7 of every map
 touched = np.abs(input_gradient(part, to_floats(ten_colour), dout)).max(axis=(0, 3)) > 0
 rows, columns = np.flatnonzero(touched.any(axis=1)), np.flatnonzero(touched.any(axis=0))
 start, jump, size = receptive_field(part.layers)
-print(f"rows {rows[0]} to {rows[-1]}, expected {start + 8 * jump} to {start + 8 * jump + size - 1}")
-print(f"columns {columns[0]} to {columns[-1]}, expected {start + 7 * jump} to {start + 7 * jump + size - 1}")
+top, left = start + 8 * jump, start + 7 * jump
+bottom, right = top + size - 1, left + size - 1
+print(f"rows {rows[0]} to {rows[-1]}, expected {top} to {bottom}")
+print(f"columns {columns[0]} to {columns[-1]}, expected {left} to {right}")
 claim(
     "the input gradient reaches exactly the pixels of the receptive field",
     [rows[0], rows[-1], columns[0], columns[-1]],
-    equals=[start + 8 * jump, start + 8 * jump + size - 1, start + 7 * jump, start + 7 * jump + size - 1],
+    equals=[top, bottom, left, right],
 )
 
 
 # %% [markdown]
-# Now the search. Of each picture only the best place counts, so that the nine come from nine pictures.
+# Now the search. Of each picture only the best place counts, so that the nine come from
+# nine pictures.
 
 
 # %%
 def favourite_patches(model, layer, images, k, count=9):
-    """The patches (count, size, size, C) of uint8 images to which filter k of a layer answers most."""
+    """The patches (count, size, size, C) of uint8 images to which filter k of a layer
+    answers most.
+    """
     maps = maps_after(model, layer, images)[..., k]  # (N, Ho, Wo)
     start, jump, size = receptive_field(model.layers[: layer + 1])
     best = maps.reshape(len(maps), -1).argmax(axis=1)  # the best place of each picture
     strongest = np.argsort(-maps.reshape(len(maps), -1).max(axis=1), kind="stable")[:count]
     patches = []
     for n in strongest:
-        row, column = (start + jump * place + size for place in divmod(best[n], maps.shape[2]))
-        padded = np.pad(images[n], ((size, size), (size, size), (0, 0)))  # what lies outside is drawn black
+        row, column = (
+            start + jump * place + size for place in divmod(best[n], maps.shape[2])
+        )
+        # what lies outside is drawn black
+        padded = np.pad(images[n], ((size, size), (size, size), (0, 0)))
         patches.append(padded[row : row + size, column : column + size])
     return np.array(patches)
 
 
-# %% tags=["nbval-ignore-output"]
+seen_digits, seen_colour = digits_validation[0][:2000], colour_validation[0][:2000]
+
+
+# %% tags=["figure", "nbval-ignore-output"]
 def strip(pictures):
-    """pictures: (N, H, W, 1 or 3), uint8 or floats in 0..1. One colour picture of all of them, side by side."""
+    """pictures: (N, H, W, 1 or 3), uint8 or floats in 0..1.
+    One colour picture of all of them, side by side.
+    """
     pictures = to_floats(pictures) if pictures.dtype == np.uint8 else pictures
     pictures = np.broadcast_to(pictures, (*pictures.shape[:3], 3))
     framed = np.pad(pictures, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=1)
@@ -456,12 +543,20 @@ def strip(pictures):
 
 
 def show_favourites(model, layer, images, filters, title, alt, weights=None):
-    """One row a filter: its weights, if they can be drawn, and its nine favourite patches."""
-    figure, grid = plt.subplots(len(filters), 2, figsize=(8.5, 0.85 * len(filters) + 0.5), width_ratios=[1, 9])
+    """One row a filter: its weights, if they can be drawn, and its nine favourite
+    patches.
+    """
+    figure, grid = plt.subplots(
+        len(filters), 2, figsize=(8.5, 0.85 * len(filters) + 0.5), width_ratios=[1, 9]
+    )
     for (left, right), k in zip(grid, filters, strict=True):
-        right.imshow(strip(favourite_patches(model, layer, images, k)), interpolation="nearest")
+        right.imshow(
+            strip(favourite_patches(model, layer, images, k)), interpolation="nearest"
+        )
         if weights is None:
-            left.text(0.5, 0.5, f"filter {k}", ha="center", va="center", transform=left.transAxes)
+            left.text(
+                0.5, 0.5, f"filter {k}", ha="center", va="center", transform=left.transAxes
+            )
         elif weights.shape[2] == 1:
             limit = np.abs(weights).max()
             left.imshow(weights[:, :, 0, k], cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -473,7 +568,6 @@ def show_favourites(model, layer, images, filters, title, alt, weights=None):
     plots.show(figure, alt=alt)
 
 
-seen_digits, seen_colour = digits_validation[0][:2000], colour_validation[0][:2000]
 norms = np.linalg.norm(reader_after.reshape(-1, 16), axis=0)
 show_favourites(
     reader,
@@ -481,8 +575,8 @@ show_favourites(
     seen_digits,
     np.argsort(-norms, kind="stable")[:4],
     "First layer of the digit network: a filter, and the nine patches it likes best",
-    "Four rows. On the left a filter in red and blue; on its right nine patches of digits in which strokes lie where "
-    "the filter is red and gaps where it is blue.",
+    "Four rows. On the left a filter in red and blue; on its right nine patches of digits "
+    "in which strokes lie where the filter is red and gaps where it is blue.",
     reader_after,
 )
 show_favourites(
@@ -491,17 +585,19 @@ show_favourites(
     seen_colour,
     np.argsort(-np.linalg.norm(viewer_after.reshape(-1, 24), axis=0), kind="stable")[:4],
     "First layer of the colour network",
-    "Four rows: a colour filter and nine patches of seven by seven pixels which resemble it in direction and colour.",
+    "Four rows: a colour filter and nine patches of seven by seven pixels which resemble "
+    "it in direction and colour.",
     viewer_after,
 )
 
 # %% [markdown]
-# No surprise so far: a first-layer filter is a weighted sum, so of all patches of the same strength it likes the one
-# that looks like itself (exercise 5). Deeper down it becomes interesting. Here are filters of the *third* convolution
-# of the colour network, chosen only by how strongly they answer. Their fields are 21 pixels wide, two thirds of the
+# No surprise so far: a first-layer filter is a weighted sum, so of all patches of the same
+# strength it likes the one that looks like itself (exercise 5). Deeper down it becomes
+# interesting. Here are filters of the *third* convolution of the colour network, chosen
+# only by how strongly they answer. Their fields are 21 pixels wide, two thirds of the
 # picture:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 deep = maps_after(viewer, 6, seen_colour)
 show_favourites(
     viewer,
@@ -509,49 +605,68 @@ show_favourites(
     seen_colour,
     np.argsort(-deep.max(axis=(0, 1, 2)), kind="stable")[:6],
     "Third convolution: what six filters of the colour network like best",
-    "Six rows of nine patches. Within a row the patches share colours or shapes, and often the class.",
+    "Six rows of nine patches. Within a row the patches share colours or shapes, and "
+    "often the class.",
 )
 
 # %% [markdown]
-# Does such a filter stand for a *class*? Look at the labels of its nine pictures and count the commonest one. Nine
-# pictures drawn by lot have one too, so draw lots as well, to compare.
+# Does such a filter stand for a *class*? Look at the labels of its nine pictures and count
+# the commonest one. Nine pictures drawn by lot have one too, so draw lots as well, to
+# compare.
 
 
 # %%
 def commonest_class(model, layer, images, labels):
-    """For each filter of a layer: how many of its nine best pictures have the commonest class among them (mean)."""
+    """For each filter of a layer: how many of its nine best pictures have the commonest
+    class among them (mean).
+    """
     best = maps_after(model, layer, images).max(axis=(1, 2))  # (N, filters)
     nine = labels[np.argsort(-best, axis=0, kind="stable")[:9]]  # (9, filters)
     return np.mean([np.bincount(column).max() for column in nine.T])
 
 
 seen_labels = colour_validation[1][:2000]
-by_layer = {layer: commonest_class(viewer, layer, seen_colour, seen_labels) for layer in (1, 3, 6)}
+by_layer = {
+    layer: commonest_class(viewer, layer, seen_colour, seen_labels) for layer in (1, 3, 6)
+}
 by_lot = np.mean([np.bincount(rng.choice(seen_labels, 9)).max() for _ in range(500)])
-for (layer, count), name in zip(by_layer.items(), ("first", "second", "third"), strict=True):
+for (layer, count), name in zip(
+    by_layer.items(), ("first", "second", "third"), strict=True
+):
     print(f"{name} convolution (layer {layer}): {count:.1f} of 9 are of one class")
 print(f"nine pictures drawn by lot:    {by_lot:.1f}")
-claim("in every layer it is fewer than six of nine: a filter is not a class", max(by_layer.values()), at_most=6)
+claim(
+    "in every layer it is fewer than six of nine: a filter is not a class",
+    max(by_layer.values()),
+    at_most=6,
+)
 
 # %% [markdown]
-# Even the first layer's filters are above the lot: a colour or an edge is commoner in some classes than in others. And
-# even the third layer's are far from nine. A filter stands for a *property*, and several classes share it.
+# Even the first layer's filters are above the lot: a colour or an edge is commoner in some
+# classes than in others. And even the third layer's are far from nine. A filter stands for
+# a *property*, and several classes share it.
 #
 # ## The picture that a class would love most
 #
-# Training asks: *which weights* make the score of the right class higher? Turn the question around, and keep the
-# weights: **which pixels** would? The way is the same, uphill along the gradient, only that it is the input's:
+# Training asks: *which weights* make the score of the right class higher? Turn the question
+# around, and keep the weights: **which pixels** would? The way is the same, uphill along
+# the gradient, only that it is the input's:
 #
-# $$x \leftarrow x + \eta\; \frac{g}{\lVert g \rVert}, \qquad g = \frac{\partial\, \text{score}_k}{\partial x}$$
+# $$x \leftarrow x + \eta\; \frac{g}{\lVert g \rVert}, \qquad
+# g = \frac{\partial\, \text{score}_k}{\partial x}$$
 #
-# With the gradient for the logits set to 1 at class $k$ and 0 elsewhere, `input_gradient` gives exactly this $g$. Check
-# it first, as always: nudge a few pixels, in float64.
+# With the gradient for the logits set to 1 at class $k$ and 0 elsewhere, `input_gradient`
+# gives exactly this $g$. Check it first, as always: nudge a few pixels, in float64.
 
 # %%
 exact = copy.deepcopy(reader)
 for layer in exact.layers:
-    layer.params = {name: nnlib.to_numpy(param).astype(np.float64) for name, param in layer.params.items()}
-picture = ten_digits[3:4] / 255 + 0.01 * rng.random((1, 28, 28, 1))  # float64, and no two pixels alike in a pool
+    layer.params = {
+        name: nnlib.to_numpy(param).astype(np.float64)
+        for name, param in layer.params.items()
+    }
+# float64, and no two pixels alike in a pool
+picture = ten_digits[3:4] / 255 + 0.01 * rng.random((1, 28, 28, 1))
 exact.forward(picture, training=True)
 gradient = exact.backward(np.eye(10)[[3]], input_grad=True)
 worst = 0.0
@@ -563,26 +678,35 @@ for row, column in rng.integers(4, 24, (10, 2)):
 claim("ten nudged pixels move the score as the input gradient says", worst, at_most=1e-6)
 
 # %% [markdown]
-# We climb for all ten classes at once, from a black picture (digits) or a grey one. Nothing but one rule: pixels stay
-# between 0 and 1, as in any picture.
+# We climb for all ten classes at once, from a black picture (digits) or a grey one. Nothing
+# but one rule: pixels stay between 0 and 1, as in any picture.
 #
 # Then once more with three more rules, each of which says: *be more like a picture*.
 #
-# * **Decay**: every step, all pixels fade a little towards the start. Only what is worth it stays.
+# * **Decay**: every step, all pixels fade a little towards the start. Only what is worth it
+#   stays.
 # * **Blur**: every step, each pixel takes a little from its neighbours. Checkerboards die.
-# * **Jitter**: before each step, the picture moves by a pixel or two, so that nothing can rely on one exact pixel.
+# * **Jitter**: before each step, the picture moves by a pixel or two, so that nothing can
+#   rely on one exact pixel.
 
 
 # %%
 def blur(x, amount):
-    """x: (N, H, W, C). Each pixel gives `amount` to each of its neighbours, first along columns, then along rows."""
+    """x: (N, H, W, C).
+    Each pixel gives `amount` to each of its neighbours, first along columns, then along
+    rows.
+    """
     for axis in (1, 2):
         x = (1 - 2 * amount) * x + amount * (np.roll(x, 1, axis) + np.roll(x, -1, axis))
     return x
 
 
-def dream(model, start, steps=150 if full else 80, step=0.5, decay=0.0, soften=0.0, jitter=0):
-    """start: (10, H, W, C), one picture a class. Returns the pictures that climb the score of their class."""
+def dream(
+    model, start, steps=150 if full else 80, step=0.5, decay=0.0, soften=0.0, jitter=0
+):
+    """start: (10, H, W, C), one picture a class.
+    Returns the pictures that climb the score of their class.
+    """
     x, moves = start.astype(np.float32), np.random.default_rng(SEED)
     for _ in range(steps):
         shift = moves.integers(-jitter, jitter + 1, 2)
@@ -596,14 +720,24 @@ def dream(model, start, steps=150 if full else 80, step=0.5, decay=0.0, soften=0
 
 rules = {"decay": 0.02, "soften": 0.05, "jitter": 2}
 digit_start, colour_start = np.zeros((10, 28, 28, 1)), np.full((10, 32, 32, 3), 0.5)
-digit_dreams = {"plain": dream(reader, digit_start), "with the rules": dream(reader, digit_start, **rules)}
-colour_dreams = {"plain": dream(viewer, colour_start), "with the rules": dream(viewer, colour_start, **rules)}
+digit_dreams = {
+    "plain": dream(reader, digit_start),
+    "with the rules": dream(reader, digit_start, **rules),
+}
+colour_dreams = {
+    "plain": dream(viewer, colour_start),
+    "with the rules": dream(viewer, colour_start, **rules),
+}
 
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 def show_dreams(dreams, real, class_names, title, alt):
-    figure, rows = plt.subplots(len(dreams) + 1, 1, figsize=(9.5, 1.02 * (len(dreams) + 1) + 0.7))
-    for axes, (name, pictures) in zip(rows, (dreams | {"real pictures": real}).items(), strict=True):
+    figure, rows = plt.subplots(
+        len(dreams) + 1, 1, figsize=(9.5, 1.02 * (len(dreams) + 1) + 0.7)
+    )
+    for axes, (name, pictures) in zip(
+        rows, (dreams | {"real pictures": real}).items(), strict=True
+    ):
         axes.imshow(strip(pictures), interpolation="nearest")
         axes.set_yticks([real.shape[1] / 2], [name])
         axes.set_xticks([])
@@ -620,21 +754,23 @@ show_dreams(
     ten_digits,
     digits.class_names,
     "What the digit network would love to see, class by class",
-    "Three rows of ten. Plain: strokes that suggest a digit, drowned in dots and dashes. With the rules: soft "
-    "strokes on black. Last row: real digits.",
+    "Three rows of ten. Plain: strokes that suggest a digit, drowned in dots and dashes. "
+    "With the rules: soft strokes on black. Last row: real digits.",
 )
 show_dreams(
     colour_dreams,
     ten_colour,
     colour.class_names,
     "What the colour network would love to see, class by class",
-    "Three rows of ten. Plain: a riot of coloured dots. With the rules: soft patches of colour. Last row: real ones.",
+    "Three rows of ten. Plain: a riot of coloured dots. With the rules: soft patches of "
+    "colour. Last row: real ones.",
 )
 
 # %% [markdown]
-# Would you have recognised the 3 in the first row without its name? How sure is the network? And, a fairer judge: what
-# does *another* network say, one that was trained on the same digits but has never seen these pictures being made? Let
-# us ask an RNN (notebook 04), which reads a picture row by row.
+# Would you have recognised the 3 in the first row without its name? How sure is the
+# network? And, a fairer judge: what does *another* network say, one that was trained on the
+# same digits but has never seen these pictures being made? Let us ask an RNN (notebook 04),
+# which reads a picture row by row.
 
 # %%
 row_reader = nnlib.Sequential(
@@ -672,7 +808,10 @@ real_logits = reader.predict(digits_validation[0])
 real_best = real_logits.max(axis=0)  # the best score of any real picture, for each class
 agreed, sure, ratio = {}, {}, {}
 print(f"you predicted: {my_dream}")
-print("dreams           the network's own surety   score : best real score   the RNN agrees   the RNN's surety")
+print(
+    "dreams           the network's own surety   score : best real score"
+    "   the RNN agrees   the RNN's surety"
+)
 for name, pictures in digit_dreams.items():
     own, other = reader.predict(pictures), row_reader.predict(pictures[..., 0])
     agreed[name] = probabilities(other)[classes, classes].mean()
@@ -684,24 +823,27 @@ for name, pictures in digit_dreams.items():
     )
 
 # %% [markdown]
-# On average, a plain dream scores higher than the best real picture of its class, and yet another network is less sure
-# what it is. What no digit needs and this score likes is in them too: dots and dashes everywhere. A score has no word
-# for "and the rest should be black".
+# On average, a plain dream scores higher than the best real picture of its class, and yet
+# another network is less sure what it is. What no digit needs and this score likes is in
+# them too: dots and dashes everywhere. A score has no word for "and the rest should be
+# black".
 #
-# The rules add that word, and *they*, not the network, make the second row so pleasant to look at. Whether the pictures
-# also mean more to others, the last two columns say (of ten pictures: a difference of one or two says little). So when
-# you next see a striking picture of what a network "sees", ask which rules made it.
+# The rules add that word, and *they*, not the network, make the second row so pleasant to
+# look at. Whether the pictures also mean more to others, the last two columns say (of ten
+# pictures: a difference of one or two says little). So when you next see a striking picture
+# of what a network "sees", ask which rules made it.
 #
 # ## How little it takes
 #
-# The same gradient has a dark side. Take a real picture that the network reads correctly, and change every pixel by the
-# same tiny amount, up or down, each in the direction in which the *loss* grows (Goodfellow et al. 2015 called this the
-# fast gradient sign method):
+# The same gradient has a dark side. Take a real picture that the network reads correctly,
+# and change every pixel by the same tiny amount, up or down, each in the direction in which
+# the *loss* grows (Goodfellow et al. 2015 called this the fast gradient sign method):
 #
-# $$x \leftarrow x + \epsilon\; \text{sign}\left(\frac{\partial\, \text{loss}}{\partial x}\right)$$
+# $$x \leftarrow x + \epsilon\;
+# \text{sign}\left(\frac{\partial\, \text{loss}}{\partial x}\right)$$
 #
-# To compare, change every pixel by the same amount in a random direction. Grey values are numbered from 0 to 255, so we
-# count $\epsilon$ in such steps.
+# To compare, change every pixel by the same amount in a random direction. Grey values are
+# numbered from 0 to 255, so we count $\epsilon$ in such steps.
 
 
 # %%
@@ -714,7 +856,8 @@ def harmful_direction(model, images, labels):
 
 def change(images, direction, levels):
     """Move each pixel by so many of the 255 levels; no pixel leaves 0..1."""
-    return np.clip(to_floats(images) + np.float32(levels / 255) * direction, 0, 1).astype(np.float32)
+    changed = to_floats(images) + np.float32(levels / 255) * direction
+    return np.clip(changed, 0, 1).astype(np.float32)
 
 
 LEVELS = (0, 1, 2, 4, 8, 16, 32, 64)
@@ -728,27 +871,35 @@ for title, model, (images, labels) in (
         "directed": harmful_direction(model, images, labels),
         "random": rng.choice(np.float32([-1, 1]), images.shape),
     }
-    fooled[title] = {
-        name: [nnlib.accuracy(labels, model.predict(change(images, way, levels)).argmax(axis=1)) for levels in LEVELS]
-        for name, way in directions.items()
-    }
+    fooled[title] = {}
+    for name, way in directions.items():
+        variants = [change(images, way, levels) for levels in LEVELS]
+        answers = [model.predict(variant).argmax(axis=1) for variant in variants]
+        fooled[title][name] = [nnlib.accuracy(labels, answer) for answer in answers]
 print("levels of 255             " + "".join(f"{levels:7}" for levels in LEVELS))
 for title, curves in fooled.items():
     print(title)
     for name, curve in curves.items():
-        print(f"  {name:<10} still right   " + "".join(f"{accuracy:7.0%}" for accuracy in curve))
-halved = {
-    title: next((n for n, a in zip(LEVELS, curves["directed"], strict=True) if a <= 0.5 * curves["directed"][0]), 255)
-    for title, curves in fooled.items()
-}
-for title, levels in halved.items():
-    print(f"{title}: at {levels / 255:.3f} at most half of the right answers are left; you predicted {my_change}")
+        print(
+            f"  {name:<10} still right   "
+            + "".join(f"{accuracy:7.0%}" for accuracy in curve)
+        )
+for title, curves in fooled.items():
+    curve = curves["directed"]
+    enough = [n for n, a in zip(LEVELS, curve, strict=True) if a <= 0.5 * curve[0]]
+    levels = enough[0] if enough else 255
+    print(
+        f"{title}: at {levels / 255:.3f} at most half of the right answers are left;"
+        f" you predicted {my_change}"
+    )
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.3), sharey=True)
 for axes, (title, curves) in zip(panels, fooled.items(), strict=True):
     for (name, curve), marker in zip(curves.items(), ("o-", "s--"), strict=True):
-        axes.plot(LEVELS, [100 * accuracy for accuracy in curve], marker, label=f"{name} change")
+        axes.plot(
+            LEVELS, [100 * accuracy for accuracy in curve], marker, label=f"{name} change"
+        )
     axes.set_xscale("symlog", base=2, linthresh=1)
     axes.set_xticks(LEVELS, LEVELS)
     axes.set(title=title, xlabel="change of every pixel (levels of 255)", ylim=(-3, 103))
@@ -757,78 +908,105 @@ panels[1].legend()
 figure.suptitle("The same amount of change, with and without direction")
 plots.show(
     figure,
-    alt="Two panels, accuracy against the size of the change. Random changes hardly matter; directed ones bring the "
-    "accuracy down to nearly nothing, for the colour pictures after a few levels.",
+    alt="Two panels, accuracy against the size of the change. Random changes hardly "
+    "matter; directed ones bring the accuracy down to nearly nothing, for the colour "
+    "pictures after a few levels.",
 )
 
-
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 panels = []
-for model, data, ten, levels in ((reader, digits, ten_digits, 48), (viewer, colour, ten_colour, 4)):
+for model, data, ten, levels in (
+    (reader, digits, ten_digits, 48),
+    (viewer, colour, ten_colour, 4),
+):
     direction = harmful_direction(model, ten, classes)
     changed = change(ten, direction, levels)
-    before_p, after_p = (probabilities(model.predict(pictures)) for pictures in (ten, changed))
-    for k in np.argsort(after_p.argmax(axis=1) == classes, kind="stable")[:2]:  # the first two that are misread now
+    before_p, after_p = (
+        probabilities(model.predict(pictures)) for pictures in (ten, changed)
+    )
+    # the first two that are misread now
+    for k in np.argsort(after_p.argmax(axis=1) == classes, kind="stable")[:2]:
         panels += [
             (to_floats(ten[k]), f"{data.class_names[k]} ({before_p[k, k]:.0%})"),
             (0.5 + 0.5 * direction[k], f"± {levels} levels"),
-            (changed[k], f"{data.class_names[after_p[k].argmax()]} ({after_p[k].max():.0%})"),
+            (
+                changed[k],
+                f"{data.class_names[after_p[k].argmax()]} ({after_p[k].max():.0%})",
+            ),
         ]
 figure, grid = plt.subplots(2, 6, figsize=(9.5, 3.7))
 for axes, (picture, caption) in zip(grid.flat, panels, strict=True):
     axes.imshow(np.broadcast_to(picture, (*picture.shape[:2], 3)))
     axes.axis("off")
     axes.set_title(caption, fontsize=9)
-figure.suptitle("A picture, a change (drawn at full strength), and their sum: what the network says to it")
+figure.suptitle(
+    "A picture, a change (drawn at full strength), and their sum: what the network says "
+    "to it"
+)
 plots.show(
     figure,
-    alt="Two digits and two colour pictures, each with the change drawn large beside it and the changed picture, which "
-    "we would still read as before. The captions say what the network reads in each.",
+    alt="Two digits and two colour pictures, each with the change drawn large beside it "
+    "and the changed picture, which we would still read as before. The captions say what "
+    "the network reads in each.",
 )
 
 # %% [markdown]
-# We would read all of them as before. So the network looks at something other than what we look at, and what excites it
-# is a poor guide to what is in the picture. Why does so little suffice? Because there is so much of it: many hundred
-# pixels each add a small step, and all of them pull in the same direction.
+# We would read all of them as before. So the network looks at something other than what we
+# look at, and what excites it is a poor guide to what is in the picture. Why does so little
+# suffice? Because there is so much of it: many hundred pixels each add a small step, and
+# all of them pull in the same direction.
 #
 # ## Hide and see
 #
-# The most direct question of all needs no gradient: **hide a part of the picture, and watch the answer**. Slide a
-# square over the picture, and note by how much the loss rises, in nats. Where it rises a lot, there was something that
-# mattered.
+# The most direct question of all needs no gradient: **hide a part of the picture, and watch
+# the answer**. Slide a square over the picture, and note by how much the loss rises, in
+# nats. Where it rises a lot, there was something that mattered.
 
 
 # %%
 def occlusion_map(model, image, label, size, fill, step=2):
-    """By how many nats the loss rises when a square of `size` pixels is hidden by the value `fill`, place by place."""
+    """By how many nats the loss rises when a square of `size` pixels is hidden by the value
+    `fill`, place by place.
+    """
     places = range(0, len(image) - size + 1, step)
     corners = [(row, column) for row in places for column in places]
-    variants = np.repeat(to_floats(image)[None], len(corners) + 1, axis=0)  # the last one stays whole
+    # the last one stays whole
+    variants = np.repeat(to_floats(image)[None], len(corners) + 1, axis=0)
     for variant, (row, column) in zip(variants, corners, strict=False):
         variant[row : row + size, column : column + size] = fill
     logits = model.predict(variants).astype(np.float64)
     others = np.delete(logits, label, axis=1)
-    loss = np.log1p(np.exp(others - logits[:, [label]]).sum(axis=1))  # -log p, exact even where p is nearly 1
+    # -log p, exact even where p is nearly 1
+    loss = np.log1p(np.exp(others - logits[:, [label]]).sum(axis=1))
     return (loss[:-1] - loss[-1]).reshape(len(places), len(places))
 
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 def show_occlusion(model, images, labels, names, size, fills, title, alt):
-    figure, grid = plt.subplots(1 + len(fills), len(labels), figsize=(9.8, 1.45 * (1 + len(fills)) + 0.8))
+    figure, grid = plt.subplots(
+        1 + len(fills), len(labels), figsize=(9.8, 1.45 * (1 + len(fills)) + 0.8)
+    )
     side = images.shape[1]
-    for column, (image, label) in zip(grid.T, zip(images, labels, strict=True), strict=True):
+    for column, (image, label) in zip(
+        grid.T, zip(images, labels, strict=True), strict=True
+    ):
         column[0].imshow(image, cmap="gray")
         column[0].set_title(names[label], fontsize=9)
         for axes, fill in zip(column[1:], fills.values(), strict=True):
             values = occlusion_map(model, image, label, size, fill)
-            extent = (size / 2 - 1, side - size / 2 + 1, side - size / 2 + 1, size / 2 - 1)  # the square's middle
+            # the square's middle
+            extent = (size / 2 - 1, side - size / 2 + 1, side - size / 2 + 1, size / 2 - 1)
             drawn = axes.imshow(values, cmap="RdBu_r", vmin=-2, vmax=2, extent=extent)
             axes.set(xlim=(0, side), ylim=(side, 0))
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
-    for row, name in zip(grid, ["the picture", *(f"hidden by {name}" for name in fills)], strict=True):
+    for row, name in zip(
+        grid, ["the picture", *(f"hidden by {name}" for name in fills)], strict=True
+    ):
         row[0].set_ylabel(name, fontsize=9)
-    figure.colorbar(drawn, ax=grid[1:], label="rise of the loss (nats)", extend="both", shrink=0.8)
+    figure.colorbar(
+        drawn, ax=grid[1:], label="rise of the loss (nats)", extend="both", shrink=0.8
+    )
     figure.suptitle(title)
     plots.show(figure, alt=alt)
 
@@ -843,8 +1021,8 @@ show_occlusion(
     7,
     fills,
     "Digits: a square of 7 × 7 pixels is hidden (drawn at its middle)",
-    "Six digits, and below each three maps. Hidden by black, the loss rises where strokes are; hidden by white, it "
-    "rises in empty places too.",
+    "Six digits, and below each three maps. Hidden by black, the loss rises where strokes "
+    "are; hidden by white, it rises in empty places too.",
 )
 show_occlusion(
     viewer,
@@ -854,25 +1032,31 @@ show_occlusion(
     8,
     fills,
     "Colour pictures: a square of 8 × 8 pixels is hidden (drawn at its middle)",
-    "Six colour pictures, and below each three maps of where the loss rises (red) or falls (blue) when a square is "
-    "hidden. The three maps of a picture are not the same.",
+    "Six colour pictures, and below each three maps of where the loss rises (red) or "
+    "falls (blue) when a square is hidden. The three maps of a picture are not the same.",
 )
 
 # %% [markdown]
-# Look down a column: the three maps of one picture do not agree. *Hiding* is not nothing; a black square on a white
-# wall is a new object. So every such map answers "what if this were black?", and not "what matters?". How much do they
-# differ, and does the reddest spot matter at all? For a hundred pictures that are read correctly, we hide the square
-# that the map calls worst, and to compare one drawn by lot.
+# Look down a column: the three maps of one picture do not agree. *Hiding* is not nothing; a
+# black square on a white wall is a new object. So every such map answers "what if this were
+# black?", and not "what matters?". How much do they differ, and does the reddest spot
+# matter at all? For a hundred pictures that are read correctly, we hide the square that the
+# map calls worst, and to compare one drawn by lot.
 
 
 # %%
 def examine(model, validation_set, size, count):
-    """Return how often hiding the worst or a random square makes a right answer wrong, and how two maps agree."""
+    """Return how often hiding the worst or a random square makes a right answer wrong, and
+    how two maps agree.
+    """
     images, labels = (array[:500] for array in validation_set)
     right = np.flatnonzero(model.predict(images).argmax(axis=1) == labels)[:count]
     agreement, variants = [], {"worst": [], "random": []}
     for n in right:
-        grey, black = (occlusion_map(model, images[n], labels[n], size, fill, step=4) for fill in (0.5, 0.0))
+        grey, black = (
+            occlusion_map(model, images[n], labels[n], size, fill, step=4)
+            for fill in (0.5, 0.0)
+        )
         agreement.append(np.corrcoef(grey.ravel(), black.ravel())[0, 1])
         for name, place in (("worst", grey.argmax()), ("random", rng.integers(grey.size))):
             row, column = (4 * i for i in divmod(place, len(grey)))
@@ -886,40 +1070,59 @@ def examine(model, validation_set, size, count):
     return wrong, np.mean(agreement)
 
 
-print("one grey square makes the answer wrong    the worst square   a random one   agreement of grey and black maps")
+print(
+    "one grey square makes the answer wrong    the worst square   a random one   "
+    "agreement of grey and black maps"
+)
 hidden, agreement = {}, {}
 for title, model, validation_set, size in (
     (digits.title, reader, digits_validation, 7),
     (colour.title, viewer, colour_validation, 8),
 ):
-    hidden[title], agreement[title] = examine(model, validation_set, size, 100 if full else 50)
-    print(f"{title:<39} {hidden[title]['worst']:18.0%} {hidden[title]['random']:14.0%} {agreement[title]:34.2f}")
+    hidden[title], agreement[title] = examine(
+        model, validation_set, size, 100 if full else 50
+    )
+    print(
+        f"{title:<39} {hidden[title]['worst']:18.0%} {hidden[title]['random']:14.0%} "
+        f"{agreement[title]:34.2f}"
+    )
 
 # %% [markdown]
-# The worst square does matter: where the map points, a sixteenth of the picture decides. But remember that it is the
-# *worst of many* tries; whoever looks for weak spots always finds some.
+# The worst square does matter: where the map points, a sixteenth of the picture decides.
+# But remember that it is the *worst of many* tries; whoever looks for weak spots always
+# finds some.
 #
 # ## What a network looks at that reads row by row
 #
-# The RNN has no filters that slide. Each of its 64 units has one weight for each of the 28 pixels of a row, and sees
-# all rows through the same weights. So all of its input weights are one picture, 28 × 64. Let us sort the units by
-# where their weights are:
+# The RNN has no filters that slide. Each of its 64 units has one weight for each of the 28
+# pixels of a row, and sees all rows through the same weights. So all of its input weights
+# are one picture, 28 × 64. Let us sort the units by where their weights are:
 
 # %%
 rnn_after = nnlib.to_numpy(row_reader.layers[0].params["Wx"])  # (28, 64)
-moved = np.sqrt(((rnn_after - rnn_before) ** 2).mean(axis=1))  # of each pixel of a row, over all units
+# of each pixel of a row, over all units
+moved = np.sqrt(((rnn_after - rnn_before) ** 2).mean(axis=1))
 ink = digits_train[0].mean(axis=(0, 1, 3)) / 255
-print("pixel of the row (left to right), its mean brightness, and how far its weights moved:")
+print(
+    "pixel of the row (left to right), its mean brightness, and how far its weights moved:"
+)
 for pixel in (0, 2, 5, 8, 11, 14, 17, 20, 23, 26, 27):
     print(f"  {pixel:2} {ink[pixel]:12.4f} {moved[pixel]:12.4f}")
-
-# %% tags=["nbval-ignore-output"]
 where = (rnn_after**2 * np.arange(28)[:, None]).sum(axis=0) / (rnn_after**2).sum(axis=0)
 order = np.argsort(where, kind="stable")
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.7), width_ratios=[1, 1, 0.6], sharey=True)
+
+# %% tags=["figure", "nbval-ignore-output"]
+figure, (left, middle, right) = plt.subplots(
+    1, 3, figsize=(11, 3.7), width_ratios=[1, 1, 0.6], sharey=True
+)
 limit = np.abs(rnn_after).max()
-for axes, weights, title in ((left, rnn_before, "Before training"), (middle, rnn_after, "After training")):
-    drawn = axes.imshow(weights[:, order], cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+for axes, weights, title in (
+    (left, rnn_before, "Before training"),
+    (middle, rnn_after, "After training"),
+):
+    drawn = axes.imshow(
+        weights[:, order], cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto"
+    )
     axes.set(title=title, xlabel="unit, sorted by where its weights are")
     axes.grid(False)
 left.set_ylabel("pixel of the row, from left to right")
@@ -929,45 +1132,66 @@ right.set(title="How far they moved", xlabel="rms change")
 figure.suptitle(f"The input weights of an RNN with 64 units ({digits.title})")
 plots.show(
     figure,
-    alt="Two pictures of 28 by 64 weights in red and blue, before and after training, and bars of how far the weights "
-    "of each pixel moved: least for the outermost pixels.",
+    alt="Two pictures of 28 by 64 weights in red and blue, before and after training, and "
+    "bars of how far the weights of each pixel moved: least for the outermost pixels.",
 )
 
 # %% [markdown]
-# The outermost pixels are black in nearly every digit. A weight that is always multiplied by 0 gets a gradient of 0,
-# and stays as it was drawn: the rows at the upper and lower rim are as pale as before. Further in, most columns are red
-# at one height and blue at another: such a unit compares two places of a row, and does so in every row.
+# The outermost pixels are black in nearly every digit. A weight that is always multiplied
+# by 0 gets a gradient of 0, and stays as it was drawn: the rows at the upper and lower rim
+# are as pale as before. Further in, most columns are red at one height and blue at another:
+# such a unit compares two places of a row, and does so in every row.
 #
 # ## What such pictures show, and what they don't
 #
 # | picture | shows | does not show |
 # | --- | --- | --- |
-# | filters | what this layer multiplies with | whether the network is good: noise works as well |
-# | activation maps | where a filter answered, in one picture | that somebody behind it listens |
+# | filters | what this layer multiplies by | whether the network is good: noise works too |
+# | activation maps | where a filter answered, in one picture | that anybody listens to it |
 # | favourite patches | what a filter likes *in these pictures* | what else it would like |
-# | the dream of a class | what raises one score | what the class looks like; your rules do that |
-# | a directed change | how close the next answer is | that the network is useless: chance never does this |
-# | occlusion | what happens if this turns grey | what matters: another colour, another map |
+# | the dream of a class | what raises one score | what a class looks like; rules do that |
+# | a directed change | how close the next answer is | uselessness: chance never does this |
+# | occlusion | what happens if it turns grey | what matters: another colour, another map |
 #
-# And the sentences that were measured. Where the small sample stands in for the data, less is asked of it.
+# And the sentences that were measured. Where the small sample stands in for the data, less
+# is asked of it.
 
 # %%
-claim("before training, neighbouring weights are not alike", max(abs(before), abs(colour_before)), at_most=0.15)
+claim(
+    "before training, neighbouring weights are not alike",
+    max(abs(before), abs(colour_before)),
+    at_most=0.15,
+)
 bar = 0.5 if full else 0.4
-claim(f"after training their correlation is at least {bar} in the digit network", after, at_least=bar)
+claim(
+    f"after training their correlation is at least {bar} in the digit network",
+    after,
+    at_least=bar,
+)
 bar = 0.35 if full else 0.3
 claim(f"and at least {bar} in the colour network", colour_after, at_least=bar)
 bar = 0.02 if full else 0.05
 claim(
-    f"begun as He says, the accuracy differs by at most {bar:.0%}", abs(reader_accuracy - plain_accuracy), at_most=bar
+    f"begun as He says, the accuracy differs by at most {bar:.0%}",
+    abs(reader_accuracy - plain_accuracy),
+    at_most=bar,
 )
-claim("with filters that are less than half as smooth", neighbour_correlation(plain_after) / after, at_most=0.5)
 claim(
-    "of a filter's nine favourites at least 0.3 more share a class than of nine drawn by lot (mean of the layers)",
+    "with filters that are less than half as smooth",
+    neighbour_correlation(plain_after) / after,
+    at_most=0.5,
+)
+claim(
+    "of a filter's nine favourites at least 0.3 more share a class than of nine drawn by "
+    "lot (mean of the layers)",
     np.mean(list(by_layer.values())) - by_lot,
     at_least=0.3,
 )
-claim("on average, plain dreams score higher than the best real picture of their class", ratio["plain"], at_least=1.05)
+claim(
+    "on average, plain dreams score higher than the best real picture of their class",
+    ratio["plain"],
+    at_least=1.05,
+)
 claim(
     "the network is surer of its plain dreams than the RNN is, by at least 10 points",
     sure["plain"] - agreed["plain"],
@@ -976,11 +1200,21 @@ claim(
 for title, levels in ((digits.title, 64), (colour.title, 8)):
     place = LEVELS.index(levels)
     gap = fooled[title]["random"][place] - fooled[title]["directed"][place]
-    claim(f"{title}: {levels} levels with direction cost at least 30 points more than without", gap, at_least=0.3)
+    text = (
+        f"{title}: {levels} levels with direction cost at least 30 points more than without"
+    )
+    claim(text, gap, at_least=0.3)
 for (title, wrong), bar in zip(hidden.items(), (0.05, 0.2), strict=True):
-    text = f"{title}: the worst square is wrong at least {100 * bar:.0f} points more often than one by lot"
+    text = (
+        f"{title}: the worst square is wrong at least {100 * bar:.0f} points more often "
+        "than one by lot"
+    )
     claim(text, wrong["worst"] - wrong["random"], at_least=bar)
-claim("the maps of grey and of black squares are far from equal", max(agreement.values()), at_most=0.6)
+claim(
+    "the maps of grey and of black squares are far from equal",
+    max(agreement.values()),
+    at_most=0.6,
+)
 claim(
     "the middle pixels' weights moved at least ten times as far as the outermost",
     moved[8:20].mean() / moved[[0, -1]].mean(),
@@ -990,18 +1224,22 @@ claim(
 # %% [markdown]
 # ## Exercises
 #
-# As before: write your version over the line with `raise NotImplementedError`, run that cell, then the check. The
-# folded cell between the two is a solution, and takes the place of yours if you run it.
+# As before: write your version over the line with `raise NotImplementedError`, run that
+# cell, then the check. The folded cell between the two is a solution, and takes the place
+# of yours if you run it.
 #
 # ### 1 · A filter as a picture
 #
-# `plots.mosaic` turned colour filters into pictures. Write the heart of it: divide by the largest absolute weight, and
-# move the result from $-1 \ldots 1$ to $0 \ldots 1$. What must a filter of zeros become?
+# `plots.mosaic` turned colour filters into pictures. Write the heart of it: divide by the
+# largest absolute weight, and move the result from $-1 \ldots 1$ to $0 \ldots 1$. What must
+# a filter of zeros become?
 
 
 # %% tags=["exercise"]
 def as_picture(weights):
-    """weights: (kh, kw, 3) of one filter. Return values in 0..1, where 0.5 stands for a weight of 0."""
+    """weights: (kh, kw, 3) of one filter.
+    Return values in 0..1, where 0.5 stands for a weight of 0.
+    """
     raise NotImplementedError("not written yet")
 
 
@@ -1013,17 +1251,27 @@ def as_picture(weights):
 
 # %% tags=["check"]
 one = rng.normal(size=(7, 5, 3))
-for weights, name in ((one, "a filter"), (-3 * one, "one of opposite sign"), (np.ones((3, 3, 3)), "a constant one")):
-    assert np.allclose(as_picture(weights), plots.mosaic(weights[None], 1)), f"{name} gives another picture"
-assert np.all(as_picture(np.zeros((3, 3, 3))) == 0.5), "a filter of zeros is mid-grey, 0.5: don't divide by 0"
+for weights, name in (
+    (one, "a filter"),
+    (-3 * one, "one of opposite sign"),
+    (np.ones((3, 3, 3)), "a constant one"),
+):
+    assert np.allclose(as_picture(weights), plots.mosaic(weights[None], 1)), (
+        f"{name} gives another picture"
+    )
+assert np.all(as_picture(np.zeros((3, 3, 3))) == 0.5), (
+    "a filter of zeros is mid-grey, 0.5: don't divide by 0"
+)
 print("that is how the figures above were made")
 
 # %% [markdown]
 # ### 2 · Another rule: total variation
 #
-# A picture is smooth where neighbours are alike. Its *total variation*, here squared, adds up all differences of
-# neighbours: $\text{tv}(x) = \sum_{rc} (x_{r,c+1} - x_{rc})^2 + (x_{r+1,c} - x_{rc})^2$. Subtracting its gradient while
-# climbing is a fourth rule. Write both; each pixel takes part in up to four differences.
+# A picture is smooth where neighbours are alike. Its *total variation*, here squared, adds
+# up all differences of neighbours:
+# $\text{tv}(x) = \sum_{rc} (x_{r,c+1} - x_{rc})^2 + (x_{r+1,c} - x_{rc})^2$. Subtracting
+# its gradient while climbing is a fourth rule. Write both; each pixel takes part in up to
+# four differences.
 
 
 # %% tags=["exercise"]
@@ -1052,21 +1300,25 @@ def tv_backward(dout, x):
 
 
 # %% tags=["check"]
-assert np.isclose(tv(np.array([[0.0, 1.0], [0.0, 3.0]])), 1 + 9 + 0 + 4), "tv of [[0, 1], [0, 3]] is 14"
+assert np.isclose(tv(np.array([[0.0, 1.0], [0.0, 3.0]])), 1 + 9 + 0 + 4), (
+    "tv of [[0, 1], [0, 3]] is 14"
+)
 checks.gradient(lambda x: np.array(tv(x)), tv_backward, rng.normal(size=(4, 5)))
 print("tv and its gradient are right")
 
 # %% [markdown]
 # ### 3 · Any answer you like
 #
-# The directed change made the true class worse. Now choose the answer: change a digit, in several small steps, until
-# the digit network (`reader`) reads `target`. (Which loss must sink, and which way is downhill?) No pixel may move by
-# more than `size`, or leave 0 to 1.
+# The directed change made the true class worse. Now choose the answer: change a digit, in
+# several small steps, until the digit network (`reader`) reads `target`. (Which loss must
+# sink, and which way is downhill?) No pixel may move by more than `size`, or leave 0 to 1.
 
 
 # %% tags=["exercise"]
 def talk_into(image, target, size, steps=20):
-    """image: (H, W, 1) uint8. Return it changed, (H, W, 1) floats in 0..1, so that `reader` reads it as `target`."""
+    """image: (H, W, 1) uint8.
+    Return it changed, (H, W, 1) floats in 0..1, so that `reader` reads it as `target`.
+    """
     raise NotImplementedError("not written yet")
 
 
@@ -1078,7 +1330,8 @@ def talk_into(image, target, size, steps=20):
         logits = reader.forward(nnlib.to_device(x[None]), training=True)
         _, dlogits = nnlib.cross_entropy(logits, nnlib.to_device(np.array([target])))
         gradient = nnlib.to_numpy(reader.backward(dlogits, input_grad=True))[0]
-        x = x - np.float32(2 * size / steps) * np.sign(gradient)  # the loss of the target sinks
+        # the loss of the target sinks
+        x = x - np.float32(2 * size / steps) * np.sign(gradient)
         x = np.clip(np.clip(x, start - size, start + size), 0, 1)
     return x
 
@@ -1087,67 +1340,93 @@ def talk_into(image, target, size, steps=20):
 size, image = np.float32(0.35), ten_digits[3]
 changed = np.array([talk_into(image, target, size) for target in range(10)])
 assert changed.min() >= 0 and changed.max() <= 1, "a pixel left 0..1"
-assert np.abs(changed - to_floats(image)).max() <= size + 1e-6, f"a pixel moved by more than {size}"
+assert np.abs(changed - to_floats(image)).max() <= size + 1e-6, (
+    f"a pixel moved by more than {size}"
+)
 answers = reader.predict(changed.astype(np.float32)).argmax(axis=1)
 print(f"the targets 0 to 9 are read as {answers}")
-claim("a three was talked into at least seven of ten answers", (answers == np.arange(10)).sum(), at_least=7)
+claim(
+    "a three was talked into at least seven of ten answers",
+    (answers == np.arange(10)).sum(),
+    at_least=7,
+)
 
 # %% [markdown]
 # ### 4 · An experiment: how easily does noise look like an edge?
 #
-# Take the mean out of a filter, and ask how well a *slope* fits it: $w_{ij} \approx \alpha\, i + \beta\, j$. The
-# fraction of its square sum that the best slope explains is 1 for a perfect edge (as two of the hand-made ones).
-# **Predict first**: of 5,000 random filters of 3 × 3, how many are explained to more than one half? And of 5 × 5, and 7
-# × 7?
+# Take the mean out of a filter, and ask how well a *slope* fits it:
+# $w_{ij} \approx \alpha\, i + \beta\, j$. The fraction of its square sum that the best
+# slope explains is 1 for a perfect edge (as two of the hand-made ones). **Predict first**:
+# of 5,000 random filters of 3 × 3, how many are explained to more than one half? And of
+# 5 × 5, and 7 × 7?
 
 
 # %% tags=["exercise"]
 def edge_share(filters):
-    """filters: (F, k, k). Return (F,): the fraction of each that the best slope explains."""
+    """filters: (F, k, k).
+    Return (F,): the fraction of each that the best slope explains.
+    """
     raise NotImplementedError("not written yet")
 
 
 # %% tags=["solution"]
 def edge_share(filters):
     k = filters.shape[1]
-    ramp = (np.arange(k) - (k - 1) / 2) / np.sqrt(k * ((np.arange(k) - (k - 1) / 2) ** 2).sum())
+    ramp = np.arange(k) - (k - 1) / 2
+    ramp = ramp / np.sqrt(k * (ramp**2).sum())
     centred = filters - filters.mean(axis=(1, 2), keepdims=True)
-    down, right = (centred.sum(axis=axis) @ ramp for axis in (2, 1))  # with two slopes of length 1, at right angles
+    # with two slopes of length 1, at right angles
+    down, right = (centred.sum(axis=axis) @ ramp for axis in (2, 1))
     return (down**2 + right**2) / (centred**2).sum(axis=(1, 2))
 
 
 # %% tags=["check"]
-assert np.allclose(edge_share(by_hand[:2]), 1), "the first two hand-made filters are perfect slopes: expected 1"
+assert np.allclose(edge_share(by_hand[:2]), 1), (
+    "the first two hand-made filters are perfect slopes: expected 1"
+)
 lucky = {}
 for k in (3, 5, 7):
     shares = edge_share(rng.normal(size=(5000, k, k)))
     lucky[k] = (shares > 0.5).mean()
-    print(f"random {k} × {k}: a slope explains {shares.mean():.0%} on average; more than half of {lucky[k]:.1%}")
+    print(
+        f"random {k} × {k}: a slope explains {shares.mean():.0%} on average;"
+        f" more than half of {lucky[k]:.1%}"
+    )
 trained = edge_share(reader_after[:, :, 0].transpose(2, 0, 1))
 print(
-    f"trained, 7 × 7: a slope explains {trained.mean():.0%} on average; more than half of {(trained > 0.5).mean():.1%}"
+    f"trained, 7 × 7: a slope explains {trained.mean():.0%} on average;"
+    f" more than half of {(trained > 0.5).mean():.1%}"
 )
-claim("at least one in twenty random 3 × 3 filters passes for an edge", lucky[3], at_least=0.05)
+claim(
+    "at least one in twenty random 3 × 3 filters passes for an edge",
+    lucky[3],
+    at_least=0.05,
+)
 claim("and not one in five hundred of 7 × 7", lucky[7], at_most=0.002)
 
 # %% [markdown]
 # ### 5 · An explanation: the patch that a filter likes best
 #
-# Of all patches whose squares add up to 1, which one excites a first-layer filter most? Return it; then explain in two
-# sentences why, and why the same question has no such answer for a filter of the second layer.
+# Of all patches whose squares add up to 1, which one excites a first-layer filter most?
+# Return it; then explain in two sentences why, and why the same question has no such answer
+# for a filter of the second layer.
 
 
 # %% tags=["exercise"]
 def best_patch(weights):
-    """weights: (kh, kw, C) of one filter. Return the patch of the same shape, of length 1, with the greatest answer."""
+    """weights: (kh, kw, C) of one filter.
+    Return the patch of the same shape, of length 1, with the greatest answer.
+    """
     raise NotImplementedError("not written yet")
 
 
 # %% [markdown] tags=["solution"]
-# The answer is a product, entry by entry and added up: $\langle \text{patch}, W \rangle = \lVert \text{patch} \rVert
-# \lVert W \rVert \cos\theta$. With both lengths fixed only the angle counts, and it is best when the patch points in
-# the direction of $W$: the filter likes a picture of *itself* (the inequality of Cauchy and Schwarz). A second-layer
-# filter is a sum of maxima and ReLUs of such products; no single direction wins there, and we have to search.
+# The answer is a product, entry by entry and added up:
+# $\langle \text{patch}, W \rangle = \lVert \text{patch} \rVert \lVert W \rVert \cos\theta$.
+# With both lengths fixed only the angle counts, and it is best when the patch points in the
+# direction of $W$: the filter likes a picture of *itself* (the inequality of Cauchy and
+# Schwarz). A second-layer filter is a sum of maxima and ReLUs of such products; no single
+# direction wins there, and we have to search.
 
 
 # %% tags=["solution"]
@@ -1159,16 +1438,24 @@ def best_patch(weights):
 for k in range(3):
     weights = viewer_after[..., k].astype(np.float64)
     answer = best_patch(weights)
-    assert answer.shape == weights.shape and np.isclose(np.linalg.norm(answer), 1), "expected a patch of length 1"
-    rivals = rng.normal(size=(2000, *weights.shape)) + 3 * rng.random((2000, 1, 1, 1)) * answer / answer.std()
+    assert answer.shape == weights.shape and np.isclose(np.linalg.norm(answer), 1), (
+        "expected a patch of length 1"
+    )
+    rivals = (
+        rng.normal(size=(2000, *weights.shape))
+        + 3 * rng.random((2000, 1, 1, 1)) * answer / answer.std()
+    )
     rivals /= np.sqrt((rivals**2).sum(axis=(1, 2, 3), keepdims=True))
     best = (rivals * weights).sum(axis=(1, 2, 3)).max()
-    assert (answer * weights).sum() >= best, f"filter {k}: a patch found by chance excites it more, {best:.3f}"
+    assert (answer * weights).sum() >= best, (
+        f"filter {k}: a patch found by chance excites it more, {best:.3f}"
+    )
 print("none of 2,000 rivals excites it more")
 
 # %% [markdown]
 # ## What moved into nnlib
 #
-# `plots.mosaic`, which lays filters out as one picture. All else here was a few lines on top of what you had: a network
-# that gives the gradient of its input is a network that you can question. In **07 · Optimizers**, the question is how
-# it learns in the first place: by which steps, and when to stop.
+# `plots.mosaic`, which lays filters out as one picture. All else here was a few lines on
+# top of what you had: a network that gives the gradient of its input is a network that you
+# can question. In **07 · Optimizers**, the question is how it learns in the first place: by
+# which steps, and when to stop.
