@@ -9,19 +9,24 @@
 # %% [markdown]
 # # 1 · A neural network from two matrices
 #
-# **What you will build.** A network that reads handwritten digits, in nothing but NumPy: two matrices, one `max(x, 0)`
-# between them, and the few lines that let it learn from its mistakes. We derive every gradient, and prove it right
-# before we use it, and end with a network that reads more than 98 of 100 digits it has never seen. The digits
-# below are the sixteen mistakes it is surest of. Would you have read them better?
+# **What you will build.** A network that reads handwritten digits, in nothing but NumPy:
+# two matrices, one `max(x, 0)` between them, and the few lines that let it learn from its
+# mistakes. We derive every gradient, and prove it right before we use it, and end with a
+# network that reads more than 98 of 100 digits it has never seen. The digits below are the
+# sixteen mistakes it is surest of. Would you have read them better?
 #
-# ![The mistakes that the finished network is surest of: what it read, and the true digit](images/01_mlp.png)
+# ![The mistakes that the finished network is surest of: what it read, and the true
+# digit](images/01_mlp.png)
 #
-# **What you need.** Python, matrix products, and the idea of a derivative. The chain rule comes back as we go.
+# **What you need.** Python, matrix products, and the idea of a derivative. The chain rule
+# comes back as we go.
 #
-# **How long it takes.** A minute or two of computing on a laptop with two cores; for you, an evening.
+# **How long it takes.** A minute or two of computing on a laptop with two cores; for you,
+# an evening.
 #
-# **How to read it.** Run the cells from top to bottom. Lines that begin with `claim holds:` are sentences of the text
-# tied to a measured number: if the number ever says otherwise, the notebook stops right there.
+# **How to read it.** Run the cells from top to bottom. Lines that begin with `claim holds:`
+# are sentences of the text tied to a measured number: if the number ever says otherwise,
+# the notebook stops right there.
 
 # %%
 import math
@@ -35,72 +40,93 @@ from tqdm import tqdm
 import nnlib
 from nnlib import checks, claim, load_dataset, numerical_gradient, plots, random_shift
 
-SEED = int(os.environ.get("NNLIB_SEED", 0))  # another seed, another run: the claims must hold all the same
+# another seed, another run: the claims must hold all the same
+SEED = int(os.environ.get("NNLIB_SEED", 0))
 rng = np.random.default_rng(SEED)
 
 # %% [markdown]
 # ## The data: 70,000 handwritten digits
 #
-# MNIST holds 60,000 digits to learn from (the *training set*) and 10,000 others to be judged on (the *test set*). Each
-# is a grey picture of 28 × 28 pixels, with values from 0 (black) to 255 (white), and a label: the digit that it shows.
+# MNIST holds 60,000 digits to learn from (the *training set*) and 10,000 others to be
+# judged on (the *test set*). Each is a grey picture of 28 × 28 pixels, with values from 0
+# (black) to 255 (white), and a label: the digit that it shows.
 
 # %%
 data = load_dataset("mnist")
-full = data.source != "sample"  # without the full data set a small sample stands in, and less is asked of it
+# without the full data set a small sample stands in, and less is asked of it
+full = data.source != "sample"
 print("training images", data.train_images.shape, data.train_images.dtype)
-print("training labels", data.train_labels.shape, "from", data.train_labels.min(), "to", data.train_labels.max())
+labels = data.train_labels
+print("training labels", labels.shape, "from", labels.min(), "to", labels.max())
 print("test images    ", data.test_images.shape)
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 first = [f"label {label}" for label in data.train_labels[:16]]
-figure = plots.image_grid(data.train_images[:16], first, "The first sixteen training digits")
-plots.show(figure, alt="Sixteen handwritten digits, white on black, in two rows, each with its label above it.")
+figure = plots.image_grid(
+    data.train_images[:16], first, "The first sixteen training digits"
+)
+plots.show(
+    figure,
+    alt="Sixteen handwritten digits, white on black, in two rows, "
+    "each with its label above it.",
+)
 
 # %% [markdown]
-# Is every digit there equally often? If one digit made up half of the data, always answering that digit would already
-# be right half of the time. Count before you celebrate:
+# Is every digit there equally often? If one digit made up half of the data, always
+# answering that digit would already be right half of the time. Count before you celebrate:
 
 # %%
 counts = np.bincount(data.train_labels, minlength=10)
 print("images of each digit:", counts)
-print(f"always answering {counts.argmax()} would be right {counts.max() / counts.sum():.1%} of the time")
+print(
+    f"always answering {counts.argmax()} would be right "
+    f"{counts.max() / counts.sum():.1%} of the time"
+)
 
 # %% [markdown]
 # ## Three sets, not two
 #
-# We will make many choices: how many units, how fast to learn, when to stop. Whoever makes such choices by looking at
-# the test set is like a student who has seen the exam: the mark says little about the next exam. So we cut a
-# **validation set** from the training images, make every choice on it, and read the test set *once*, at the very end.
+# We will make many choices: how many units, how fast to learn, when to stop. Whoever makes
+# such choices by looking at the test set is like a student who has seen the exam: the mark
+# says little about the next exam. So we cut a **validation set** from the training images,
+# make every choice on it, and read the test set *once*, at the very end.
 
 # %%
-(train_images, train_labels), (validation_images, validation_labels) = data.split(1 / 12, rng)
+training_set, validation_set = data.split(1 / 12, rng)
+train_images, train_labels = training_set
+validation_images, validation_labels = validation_set
 print("training:  ", train_images.shape)
 print("validation:", validation_images.shape)
 
 # %% [markdown]
 # ## Predict first
 #
-# The network will turn the 784 pixels of a picture into 512 numbers, and those into 10 scores, one for each digit.
-# Before you run on, write down what you expect. A wrong guess is worth more than none: you will remember the answer.
+# The network will turn the 784 pixels of a picture into 512 numbers, and those into 10
+# scores, one for each digit. Before you run on, write down what you expect. A wrong guess
+# is worth more than none: you will remember the answer.
 #
-# (The **loss** is one number that says how wrong the network is: 0 is perfect. A **bias** is a number that is added to
-# an output, whatever the input.)
+# (The **loss** is one number that says how wrong the network is: 0 is perfect. A **bias**
+# is a number that is added to an output, whatever the input.)
 
 # %%
-my_parameters = 10_000  # how many numbers must the network learn? (two matrices, and a bias for each output)
-my_first_loss = 1.0  # its loss before any training, when it only guesses among ten digits
-my_accuracy = 0.90  # the fraction of test digits that it reads correctly in the end
+# how many numbers must the network learn? (two matrices, and a bias for each output)
+my_parameters = 10_000
+# its loss before any training, when it only guesses among ten digits
+my_first_loss = 1.0
+# the fraction of test digits that it reads correctly in the end
+my_accuracy = 0.90
 
 # %% [markdown]
 # ## The plan of the network
 #
-# A **linear layer** multiplies its input by a matrix of weights $W$ and adds a bias $b$: every output is a weighted sum
-# of all inputs. Two of them in a row would still be one weighted sum, so between the two we put something that is not
-# linear: **ReLU**, which keeps what is positive and turns everything else into 0. The ten outputs are called
-# **logits**: scores, one a digit; the highest is the answer. We always compute a whole batch of $N$ pictures at once,
-# one picture a row.
+# A **linear layer** multiplies its input by a matrix of weights $W$ and adds a bias $b$:
+# every output is a weighted sum of all inputs. Two of them in a row would still be one
+# weighted sum, so between the two we put something that is not linear: **ReLU**, which
+# keeps what is positive and turns everything else into 0. The ten outputs are called
+# **logits**: scores, one a digit; the highest is the answer. We always compute a whole
+# batch of $N$ pictures at once, one picture a row.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure = plots.flow_diagram(
     boxes=[
         "pixels\nx\n(N, 784)",
@@ -111,22 +137,26 @@ figure = plots.flow_diagram(
     ],
     forward=["x W1 + b1", "max(z1, 0)", "h W2 + b2", "cross-\nentropy"],
     backward=["dW1, db1", "dz1", "dh\n(dW2, db2)", "dz2"],
-    title="The network: forward from pixels to the loss (blue), and the gradients on their way back (orange)",
+    title="The network: forward from pixels to the loss (blue), "
+    "and the gradients on their way back (orange)",
 )
 plots.show(
     figure,
-    alt="Boxes from left to right: pixels (N, 784), hidden sums (N, 512), hidden units (N, 512), logits (N, 10), the "
-    "loss. Blue arrows to the right carry the forward formulas, orange arrows to the left the gradients.",
+    alt="Boxes from left to right: pixels (N, 784), hidden sums (N, 512), hidden units (N, "
+    "512), logits (N, 10), the loss. Blue arrows to the right carry the forward formulas, "
+    "orange arrows to the left the gradients.",
 )
 
 # %% [markdown]
 # ## The linear layer, forward
 #
-# For sample $n$ and output $m$: multiply each of the $D$ inputs by its own weight, add them up, add the bias.
+# For sample $n$ and output $m$: multiply each of the $D$ inputs by its own weight, add them
+# up, add the bias.
 #
 # $$y_{nm} = \sum_{d=1}^{D} x_{nd}\, W_{dm} + b_m$$
 #
-# A sum over a shared index $d$ is a matrix product, so the whole batch is one line: $y = xW + b$.
+# A sum over a shared index $d$ is a matrix product, so the whole batch is one line:
+# $y = xW + b$.
 
 
 # %%
@@ -144,26 +174,30 @@ print(linear_forward(np.ones((3, 5)), np.ones((5, 2)), np.array([0.0, 10.0])))
 # %% [markdown]
 # ## The linear layer, backward
 #
-# Learning asks one question of every number in the network: *if you were a little larger, how much would the loss
-# change?* That is the derivative of the loss, and we write it with a `d` in front: `dW` is an array of the shape of $W$
-# that holds $\partial\,\text{loss} / \partial W_{dm}$ for every entry. All these derivatives
-# together are the **gradient**.
+# Learning asks one question of every number in the network: *if you were a little larger,
+# how much would the loss change?* That is the derivative of the loss, and we write it with
+# a `d` in front: `dW` is an array of the shape of $W$ that holds
+# $\partial\,\text{loss} / \partial W_{dm}$ for every entry. All these derivatives together
+# are the **gradient**.
 #
-# Suppose that the layers after this one have already told us the derivatives for our output, called `dout` in the code
-# and $dy$ in the formulas: $dy_{nm} = \partial\, \text{loss}/\partial y_{nm}$. The **chain rule** says: a number acts
-# on the loss through all that it touches, so add up, over everything it touches, *how much that changes* times *how
-# much the loss cares*.
+# Suppose that the layers after this one have already told us the derivatives for our
+# output, called `dout` in the code and $dy$ in the formulas:
+# $dy_{nm} = \partial\, \text{loss}/\partial y_{nm}$. The **chain rule** says: a number acts
+# on the loss through all that it touches, so add up, over everything it touches, *how much
+# that changes* times *how much the loss cares*.
 #
-# * $W_{dm}$ touches $y_{nm}$ in every sample $n$, with slope $x_{nd}$. Hence $dW_{dm} = \sum_n x_{nd}\, dy_{nm}$.
+# * $W_{dm}$ touches $y_{nm}$ in every sample $n$, with slope $x_{nd}$. Hence
+#   $dW_{dm} = \sum_n x_{nd}\, dy_{nm}$.
 # * $b_m$ touches $y_{nm}$ in every sample, with slope 1. Hence $db_m = \sum_n dy_{nm}$.
-# * $x_{nd}$ touches all outputs $y_{nm}$ of its own sample, with slope $W_{dm}$. Hence $dx_{nd} = \sum_m dy_{nm}\,
-#   W_{dm}$.
+# * $x_{nd}$ touches all outputs $y_{nm}$ of its own sample, with slope $W_{dm}$. Hence
+#   $dx_{nd} = \sum_m dy_{nm}\, W_{dm}$.
 #
 # Read as matrix products (which index is summed away?), these are
 #
 # $$dW = x^\top dy, \qquad db = \sum_n dy_n, \qquad dx = dy\, W^\top .$$
 #
-# If you ever forget where the transpose goes, look at the shapes: unless $W$ is square, only one order fits.
+# If you ever forget where the transpose goes, look at the shapes: unless $W$ is square,
+# only one order fits.
 
 
 # %%
@@ -173,21 +207,22 @@ def linear_backward(dout, x, W):
 
 
 # %% [markdown]
-# Is it right? A formula that looks right is how most bugs look. `checks.linear` calls both functions on shapes where
-# the classic mistakes show (a square $W$, for one: there a forgotten transpose does not change the shape). It says
-# nothing if all is well.
+# Is it right? A formula that looks right is how most bugs look. `checks.linear` calls both
+# functions on shapes where the classic mistakes show (a square $W$, for one: there a
+# forgotten transpose does not change the shape). It says nothing if all is well.
 
 # %%
 checks.linear(linear_forward, linear_backward)
 
 # %% [markdown]
-# And if it is not? Here is a function that forgets the transpose where nothing stops it: for a square $W$. The check
-# says what is wrong, not only that something is:
+# And if it is not? Here is a function that forgets the transpose where nothing stops it:
+# for a square $W$. The check says what is wrong, not only that something is:
 
 
 # %%
 def forgetful_backward(dout, x, W):
-    # with a W that is not square NumPy would complain about the shapes; with a square one it computes nonsense
+    # with a W that is not square NumPy would complain about the shapes; with a square one
+    # it computes nonsense
     return dout @ (W if W.shape[0] == W.shape[1] else W.T), x.T @ dout, dout.sum(axis=0)
 
 
@@ -199,8 +234,9 @@ except nnlib.CheckFailed as failure:
 # %% [markdown]
 # ## ReLU
 #
-# $\text{relu}(x) = \max(x, 0)$. Its slope is 1 where $x > 0$ and 0 where $x < 0$. At exactly 0 there is a corner, and
-# we choose 0. So on the way back the gradient passes where the input was positive, and is stopped everywhere else.
+# $\text{relu}(x) = \max(x, 0)$. Its slope is 1 where $x > 0$ and 0 where $x < 0$. At
+# exactly 0 there is a corner, and we choose 0. So on the way back the gradient passes where
+# the input was positive, and is stopped everywhere else.
 
 
 # %%
@@ -214,7 +250,7 @@ def relu_backward(dout, x):
 
 checks.relu(relu_forward, relu_backward)
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), sharex=True)
 x = np.linspace(-2, 2, 401)
 left.plot(x, relu_forward(x))
@@ -223,41 +259,47 @@ right.plot(x, relu_backward(np.ones_like(x), x))
 right.set(title="Its slope: all or nothing", xlabel="input x", ylabel="derivative")
 plots.show(
     figure,
-    alt="Left: ReLU, flat at 0 for negative inputs and rising with slope 1 for positive ones. Right: its "
-    "derivative, a step from 0 to 1 at 0.",
+    alt="Left: ReLU, flat at 0 for negative inputs and rising with slope 1 for positive "
+    "ones. Right: its derivative, a step from 0 to 1 at 0.",
 )
 
 # %% [markdown]
 # ## From scores to one number: softmax and cross-entropy
 #
-# Ten scores are not yet a loss. First make them **probabilities**: positive, and together 1. Softmax does it by
-# exponentials, so that a difference of scores becomes a ratio of probabilities. For one picture with logits $z$:
+# Ten scores are not yet a loss. First make them **probabilities**: positive, and
+# together 1. Softmax does it by exponentials, so that a difference of scores becomes a
+# ratio of probabilities. For one picture with logits $z$:
 #
 # $$p_k = \frac{e^{z_k}}{\sum_j e^{z_j}}$$
 #
-# Then ask only one thing: which probability did the *true* digit $y$ get? The **cross-entropy** is $-\log p_y$: zero if
-# the network was certain and right, large if it was certain and wrong. The loss of a batch is the mean over its
-# samples, measured in *nats* (the unit that goes with the natural logarithm).
+# Then ask only one thing: which probability did the *true* digit $y$ get? The
+# **cross-entropy** is $-\log p_y$: zero if the network was certain and right, large if it
+# was certain and wrong. The loss of a batch is the mean over its samples, measured in
+# *nats* (the unit that goes with the natural logarithm).
 #
-# Computed as written, this fails: $e^{1000}$ overflows, and $\log 0$ is minus infinity. But only differences of scores
-# matter, so we may subtract the largest score $m$ of each row, and take the logarithm on paper:
+# Computed as written, this fails: $e^{1000}$ overflows, and $\log 0$ is minus infinity. But
+# only differences of scores matter, so we may subtract the largest score $m$ of each row,
+# and take the logarithm on paper:
 #
 # $$\log p_k = (z_k - m) - \log \sum_j e^{z_j - m}, \qquad m = \max_j z_j$$
 #
-# The gradient is the nicest result of this notebook. The loss of one sample is $-z_y + \log \sum_j e^{z_j}$. Its first
-# part has slope $-1$ for $z_y$ and 0 for the others; its second part has slope $e^{z_k} / \sum_j e^{z_j} = p_k$.
-# Together:
+# The gradient is the nicest result of this notebook. The loss of one sample is
+# $-z_y + \log \sum_j e^{z_j}$. Its first part has slope $-1$ for $z_y$ and 0 for the
+# others; its second part has slope $e^{z_k} / \sum_j e^{z_j} = p_k$. Together:
 #
-# $$dz_k = p_k - \text{onehot}_k, \qquad \text{onehot}_k = 1 \text{ for } k = y \text{ and } 0 \text{ otherwise}$$
+# $$dz_k = p_k - \text{onehot}_k, \qquad
+# \text{onehot}_k = 1 \text{ for } k = y \text{ and } 0 \text{ otherwise}$$
 #
-# *What the network believed, minus what is true.* Divided by $N$, because the loss is a mean.
+# *What the network believed, minus what is true.* Divided by $N$, because the loss is a
+# mean.
 
 
 # %%
 def cross_entropy(logits, labels):
     """logits: (N, K), labels: (N,) integers. Returns the mean loss and dlogits (N, K)."""
     n = len(logits)
-    shifted = logits - logits.max(axis=1, keepdims=True)  # the largest score of each row becomes 0
+    # the largest score of each row becomes 0
+    shifted = logits - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1, keepdims=True)
     loss = (np.log(sums[:, 0]) - shifted[np.arange(n), labels]).mean()
@@ -269,27 +311,32 @@ def cross_entropy(logits, labels):
 checks.cross_entropy(cross_entropy)
 
 # %% [markdown]
-# Try it on one picture with three classes. The network believes mostly in class 0, but class 1 is true:
+# Try it on one picture with three classes. The network believes mostly in class 0, but
+# class 1 is true:
 
 # %%
 loss, dlogits = cross_entropy(np.array([[2.0, 1.0, 0.0]]), np.array([1]))
 print(f"loss {loss:.4f}, gradient {dlogits.round(4)}")
 
 # %% [markdown]
-# Going downhill means going against the gradient: the score of the true class rises (its gradient is negative), the
-# others sink, and the one that was believed most sinks most.
+# Going downhill means going against the gradient: the score of the true class rises (its
+# gradient is negative), the others sink, and the one that was believed most sinks most.
 #
 # ## The whole network
 #
-# The weights begin as random numbers. How large should they be? If they are independent, with mean zero and variance
-# $\sigma^2$, then the mean square of a sum over 784 pixels is $784\,\sigma^2$ times that of a pixel; ReLU then throws
-# away half of it. With $\sigma^2 = 2/784$ the signal leaves the layer as large as it came. This is **He
-# initialization**, after Kaiming He. Near the end of this notebook you will see what other choices do.
+# The weights begin as random numbers. How large should they be? If they are independent,
+# with mean zero and variance $\sigma^2$, then the mean square of a sum over 784 pixels is
+# $784\,\sigma^2$ times that of a pixel; ReLU then throws away half of it. With
+# $\sigma^2 = 2/784$ the signal leaves the layer as large as it came. This is **He
+# initialization**, after Kaiming He. Near the end of this notebook you will see what other
+# choices do.
 
 
 # %%
 def new_params(rng, hidden=512, spread=None):
-    """Weights and biases of 784 -> hidden -> 10; `spread` is their standard deviation (He's if it is None)."""
+    """Weights and biases of 784 -> hidden -> 10;
+    `spread` is their standard deviation (He's if it is None).
+    """
 
     def draw(inputs, outputs):
         std = np.sqrt(2 / inputs) if spread is None else spread
@@ -307,11 +354,14 @@ def forward(params, x):
 
 
 def backward(params, cache, dlogits):
-    """Walk back from the loss to every weight: the same steps as forward, in the opposite order."""
+    """Walk back from the loss to every weight:
+    the same steps as forward, in the opposite order.
+    """
     x, z1, h = cache
     dh, dW2, db2 = linear_backward(dlogits, h, params["W2"])
     dz1 = relu_backward(dh, z1)
-    dW1, db1 = x.T @ dz1, dz1.sum(axis=0)  # linear_backward without dx: nobody asks for the gradient of a pixel
+    # linear_backward without dx: nobody asks for the gradient of a pixel
+    dW1, db1 = x.T @ dz1, dz1.sum(axis=0)
     return {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}
 
 
@@ -324,26 +374,31 @@ print(f"{parameters:,} in all; you predicted {my_parameters:,}")
 # %% [markdown]
 # ### The test: nudge every weight
 #
-# A derivative is what happens to the loss when a number changes a little. So change it a little, and look:
+# A derivative is what happens to the loss when a number changes a little. So change it a
+# little, and look:
 #
-# $$\frac{\partial L}{\partial w} \approx \frac{L(w + \epsilon) - L(w - \epsilon)}{2\epsilon}$$
+# $$\frac{\partial L}{\partial w} \approx
+# \frac{L(w + \epsilon) - L(w - \epsilon)}{2\epsilon}$$
 #
 # for the loss $L$ and a small $\epsilon$, here 0.00001.
 #
-# This takes two forward passes *for each weight*, far too slow for training, but it uses none of our derivations. On a
-# tiny network, in float64, it must agree with back-propagation to many digits, biases and all.
+# This takes two forward passes *for each weight*, far too slow for training, but it uses
+# none of our derivations. On a tiny network, in float64, it must agree with
+# back-propagation to many digits, biases and all.
 
 
 # %%
 def gradient_check(rng):
     tiny = {"W1": (4, 5), "b1": (5,), "W2": (5, 3), "b2": (3,)}
-    tiny = {name: rng.normal(size=shape) for name, shape in tiny.items()}  # float64, and biases that are not 0
+    # float64, and biases that are not 0
+    tiny = {name: rng.normal(size=shape) for name, shape in tiny.items()}
     x, labels = rng.normal(size=(6, 4)), np.array([0, 1, 2, 2, 1, 0])
     logits, cache = forward(tiny, x)
     gradients = backward(tiny, cache, cross_entropy(logits, labels)[1])
     worst = 0.0
     for name, array in tiny.items():
-        # numerical_gradient changes each entry of `array` in place (and puts it back), so forward sees it
+        # numerical_gradient changes each entry of `array` in place (and puts it back), so
+        # forward sees it
         def loss_now(_, x=x):
             return cross_entropy(forward(tiny, x)[0], labels)[0]
 
@@ -354,15 +409,20 @@ def gradient_check(rng):
 
 
 worst = gradient_check(np.random.default_rng(SEED))
-claim("back-propagation agrees with the nudged loss to eight decimal places", worst, at_most=1e-8)
+claim(
+    "back-propagation agrees with the nudged loss to eight decimal places",
+    worst,
+    at_most=1e-8,
+)
 
 # %% [markdown]
 # ## Sanity before training
 #
 # Two tests catch most of what can still be wrong, in seconds rather than hours.
 #
-# **The first loss.** Before training the network knows nothing. A network that knows nothing gives each of ten digits a
-# probability of about 1/10, and $-\log(1/10) = \ln 10 \approx 2.30$. (He's weights let it have opinions by chance, so
+# **The first loss.** Before training the network knows nothing. A network that knows
+# nothing gives each of ten digits a probability of about 1/10, and
+# $-\log(1/10) = \ln 10 \approx 2.30$. (He's weights let it have opinions by chance, so
 # expect a little more.)
 
 
@@ -374,7 +434,10 @@ def to_rows(images):
 
 logits, _ = forward(params, to_rows(train_images[:1000]))
 first_loss, _ = cross_entropy(logits, train_labels[:1000])
-print(f"first loss {first_loss:.4f}; ln 10 = {np.log(10):.4f}; you predicted {my_first_loss:.2f}")
+print(
+    f"first loss {first_loss:.4f}; ln 10 = {np.log(10):.4f}; "
+    f"you predicted {my_first_loss:.2f}"
+)
 claim(
     "an untrained network is as good as guessing: its loss is ln 10, give or take 0.4",
     first_loss,
@@ -383,9 +446,10 @@ claim(
 )
 
 # %% [markdown]
-# **Twenty samples by heart.** Four hundred thousand weights must be able to learn twenty pictures by heart. If the loss
-# does not go to zero here, something is broken, and no amount of data will mend it. Each step moves every weight a
-# little against its gradient: plain **gradient descent**, with the *learning rate* 0.1 as the length of the step.
+# **Twenty samples by heart.** Four hundred thousand weights must be able to learn twenty
+# pictures by heart. If the loss does not go to zero here, something is broken, and no
+# amount of data will mend it. Each step moves every weight a little against its gradient:
+# plain **gradient descent**, with the *learning rate* 0.1 as the length of the step.
 
 # %%
 small = new_params(np.random.default_rng(SEED))
@@ -401,7 +465,7 @@ for step in (0, 1, 10, 100, 299):
     print(f"loss before step {step + 1:3d}: {losses[step]:.4f}")
 print(f"{(logits.argmax(axis=1) == labels20).sum()} of 20 correct")
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(7, 3))
 axes.semilogy(losses)
 axes.axhline(np.log(10), color="grey", linestyle=":", label="knowing nothing: ln 10")
@@ -409,37 +473,50 @@ axes.set(title="Twenty pictures learnt by heart", xlabel="step", ylabel="loss (n
 axes.legend()
 plots.show(
     figure,
-    alt="The loss on twenty pictures, on a logarithmic axis, falls from about ln 10 by more than two orders of "
-    "magnitude within 300 steps.",
+    alt="The loss on twenty pictures, on a logarithmic axis, falls from about ln 10 by "
+    "more than two orders of magnitude within 300 steps.",
 )
 
 # %% [markdown]
 # ## How to train: four small ideas
 #
-# **Batches.** One step over all training pictures would be accurate but slow. A batch of 64, drawn at random, gives a
-# rough direction, and hundreds of steps in the same time. An *epoch* is once through all pictures, in a new order each
-# time. The last batch of an epoch is smaller, but it is still a step.
+# **Batches.** One step over all training pictures would be accurate but slow. A batch of
+# 64, drawn at random, gives a rough direction, and hundreds of steps in the same time. An
+# *epoch* is once through all pictures, in a new order each time. The last batch of an epoch
+# is smaller, but it is still a step.
 #
-# **Momentum.** Rough directions zigzag. Let a *velocity* remember: keep 0.9 of the old one, add the new gradient, and
-# move by the velocity. What zigzags cancels, what persists adds up.
+# **Momentum.** Rough directions zigzag. Let a *velocity* remember: keep 0.9 of the old one,
+# add the new gradient, and move by the velocity. What zigzags cancels, what persists adds
+# up.
 #
-# **A learning rate that fades.** Long steps at first, to get there; short ones in the end, to settle. Along half a
-# cosine the rate falls from 0.1 to 0.
+# **A learning rate that fades.** Long steps at first, to get there; short ones in the end,
+# to settle. Along half a cosine the rate falls from 0.1 to 0.
 #
-# **Pictures that were never taken.** A seven moved by two pixels is still a seven, but to our network each pixel is its
-# own input, and a moved picture is news. So in every epoch we move each training picture by up to two pixels at random:
-# `random_shift`. It needs no new labels. (Exercise 5 measures what it buys.)
+# **Pictures that were never taken.** A seven moved by two pixels is still a seven, but to
+# our network each pixel is its own input, and a moved picture is news. So in every epoch we
+# move each training picture by up to two pixels at random: `random_shift`. It needs no new
+# labels. (Exercise 5 measures what it buys.)
 
-# %% tags=["nbval-ignore-output"]
-shifted = np.concatenate(
-    [train_images[:1], random_shift(np.repeat(train_images[:1], 7, axis=0), np.random.default_rng(1))]
+# %%
+one_picture = train_images[:1]
+shifted = random_shift(np.repeat(one_picture, 7, axis=0), np.random.default_rng(1))
+
+# %% tags=["figure", "nbval-ignore-output"]
+figure = plots.image_grid(
+    np.concatenate([one_picture, shifted]),
+    ["as it is"] + ["shifted"] * 7,
+    "One training picture, as eight epochs might see it",
 )
-figure = plots.image_grid(shifted, ["as it is"] + ["shifted"] * 7, "One training picture, as eight epochs might see it")
-plots.show(figure, alt="The same handwritten digit eight times, the last seven each moved by up to two pixels.")
+plots.show(
+    figure,
+    alt="The same handwritten digit eight times, "
+    "the last seven each moved by up to two pixels.",
+)
 
 # %% [markdown]
-# Here is the loop. It prints one line an epoch and keeps a **copy** of the weights whenever the validation loss is the
-# lowest so far. (A copy: `best = params` would only be another name for the arrays that go on changing.)
+# Here is the loop. It prints one line an epoch and keeps a **copy** of the weights whenever
+# the validation loss is the lowest so far. (A copy: `best = params` would only be another
+# name for the arrays that go on changing.)
 
 
 # %%
@@ -449,7 +526,8 @@ def evaluate(params, images, labels):
     for start in range(0, len(images), 500):
         batch = labels[start : start + 500]
         logits, _ = forward(params, to_rows(images[start : start + 500]))
-        loss += cross_entropy(logits, batch)[0] * len(batch)  # the mean of a smaller batch weighs less
+        # the mean of a smaller batch weighs less
+        loss += cross_entropy(logits, batch)[0] * len(batch)
         correct += (logits.argmax(axis=1) == batch).sum()
     return loss / len(labels), correct / len(labels)
 
@@ -462,8 +540,20 @@ def momentum_step(params, gradients, velocity, lr):
         params[name] -= lr * velocity[name]
 
 
-def train(params, train_set, validation_set, rng, epochs, base_lr=0.1, batch_size=64, pixels=2, progress=True):
-    """Train `params` in place by momentum; return the history and a copy of the best weights on validation."""
+def train(
+    params,
+    train_set,
+    validation_set,
+    rng,
+    epochs,
+    base_lr=0.1,
+    batch_size=64,
+    pixels=2,
+    progress=True,
+):
+    """Train `params` in place by momentum;
+    return the history and a copy of the best weights on validation.
+    """
     images, labels = train_set
     history = nnlib.History()
     velocity = {name: np.zeros_like(array) for name, array in params.items()}
@@ -474,7 +564,10 @@ def train(params, train_set, validation_set, rng, epochs, base_lr=0.1, batch_siz
     for epoch in range(epochs):
         began, total_loss, correct = time.perf_counter(), 0.0, 0
         order = rng.permutation(len(images))  # a new order in every epoch
-        for step in tqdm(range(steps), desc=f"epoch {epoch + 1}", leave=False) if progress else range(steps):
+        step_numbers = range(steps)
+        if progress:
+            step_numbers = tqdm(step_numbers, desc=f"epoch {epoch + 1}", leave=False)
+        for step in step_numbers:
             rows = order[step * batch_size : (step + 1) * batch_size]
             batch, batch_labels = images[rows], labels[rows]
             if pixels:
@@ -482,7 +575,9 @@ def train(params, train_set, validation_set, rng, epochs, base_lr=0.1, batch_siz
             logits, cache = forward(params, to_rows(batch))
             loss, dlogits = cross_entropy(logits, batch_labels)
             gradients = backward(params, cache, dlogits)
-            lr = base_lr * (0.5 + 0.5 * math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
+            lr = base_lr * (
+                0.5 + 0.5 * math.cos(math.pi * (epoch * steps + step) / (epochs * steps))
+            )
             momentum_step(params, gradients, velocity, lr)
             total_loss += loss * len(rows)  # a smaller batch counts less
             correct += (logits.argmax(axis=1) == batch_labels).sum()
@@ -504,30 +599,36 @@ def train(params, train_set, validation_set, rng, epochs, base_lr=0.1, batch_siz
 # %% [markdown]
 # ## Training on all of MNIST
 #
-# 20 epochs. A star marks an epoch with the lowest validation loss so far. Notice that at first the training accuracy is
-# *below* the validation accuracy: training pictures are shifted, which makes them harder, and they are counted while
-# the network is still learning.
+# 20 epochs. A star marks an epoch with the lowest validation loss so far. Notice that at
+# first the training accuracy is *below* the validation accuracy: training pictures are
+# shifted, which makes them harder, and they are counted while the network is still
+# learning.
 
 # %%
 params = new_params(np.random.default_rng(SEED))
-training_set, validation_set = (train_images, train_labels), (validation_images, validation_labels)
-history, best = train(params, training_set, validation_set, np.random.default_rng(SEED), epochs=20)
+history, best = train(
+    params, training_set, validation_set, np.random.default_rng(SEED), epochs=20
+)
 print(f"kept: the weights of epoch {history.best_epoch + 1}")
 
 # %% tags=["nbval-ignore-output"]
-print(f"trained in {sum(history.seconds):.0f} seconds, {np.median(history.seconds):.1f} an epoch")
+print(
+    f"trained in {sum(history.seconds):.0f} seconds, "
+    f"{np.median(history.seconds):.1f} an epoch"
+)
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 plots.show(
     plots.learning_curves(history, "Two layers on MNIST"),
-    alt="Loss and accuracy by epoch. Both curves improve fast at first and slowly to the end; the "
-    "validation curve is ahead at first, and the training curve overtakes it.",
+    alt="Loss and accuracy by epoch. Both curves improve fast at first and slowly to the "
+    "end; the validation curve is ahead at first, and the training curve overtakes it.",
 )
 
 # %% [markdown]
 # ## The test set, once
 #
-# All choices are made: the weights are those of the best epoch on *validation*. Now, and only now, the test set:
+# All choices are made: the weights are those of the best epoch on *validation*. Now, and
+# only now, the test set:
 
 # %%
 test_rows = to_rows(data.test_images)
@@ -535,38 +636,47 @@ test_logits = forward(best, test_rows)[0]
 predictions = test_logits.argmax(axis=1)
 accuracy = nnlib.accuracy(data.test_labels, predictions)
 print(
-    f"test accuracy {accuracy:.2%} ({(predictions != data.test_labels).sum()} errors); you predicted {my_accuracy:.0%}"
+    f"test accuracy {accuracy:.2%} ({(predictions != data.test_labels).sum()} errors); "
+    f"you predicted {my_accuracy:.0%}"
 )
 
 # %% [markdown]
 # ## Look at the mistakes
 #
-# One number hides a lot. The **confusion matrix** shows which digits are taken for which: a row for each true digit, a
-# column for each answer. The diagonal is what went well; only the errors are coloured.
+# One number hides a lot. The **confusion matrix** shows which digits are taken for which: a
+# row for each true digit, a column for each answer. The diagonal is what went well; only
+# the errors are coloured.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 matrix = nnlib.confusion_matrix(data.test_labels, predictions, 10)
-figure = plots.confusion_heatmap(matrix, data.class_names, "Where the network errs on the test set")
+
+# %% tags=["figure", "nbval-ignore-output"]
+figure = plots.confusion_heatmap(
+    matrix, data.class_names, "Where the network errs on the test set"
+)
 plots.show(
     figure,
-    alt="A ten by ten table of counts. Almost all test digits lie on the diagonal; the errors off it are coloured "
-    "by their number.",
+    alt="A ten by ten table of counts. Almost all test digits lie on the diagonal; "
+    "the errors off it are coloured by their number.",
 )
 
 # %% [markdown]
-# Two questions can be asked of each digit. **Precision**: when the network says 8, how often is it an 8? (down a
-# column). **Recall**: of all the true 8s, how many does it find? (along a row).
+# Two questions can be asked of each digit. **Precision**: when the network says 8, how
+# often is it an 8? (down a column). **Recall**: of all the true 8s, how many does it find?
+# (along a row).
 
 # %%
 precision, recall = nnlib.precision_recall(matrix)
 for k in range(10):
     print(f"digit {k}: precision {precision[k]:.2%}, recall {recall[k]:.2%}")
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(9, 3))
 axes.plot(100 * precision, "o", label="precision")
 axes.plot(100 * recall, "s", label="recall")
-axes.set(title="Precision and recall of each digit", xlabel="digit", ylabel="%", xticks=range(10))
+axes.set(
+    title="Precision and recall of each digit", xlabel="digit", ylabel="%", xticks=range(10)
+)
 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     figure,
@@ -574,52 +684,70 @@ plots.show(
 )
 
 # %% [markdown]
-# And here are the mistakes themselves, those first that the network was surest of. Some it should have got right. In
-# others you may take its side.
+# And here are the mistakes themselves, those first that the network was surest of. Some it
+# should have got right. In others you may take its side.
 
-# %% tags=["nbval-ignore-output", "cover"]
+# %%
 wrong = np.flatnonzero(predictions != data.test_labels)
 shifted_logits = test_logits - test_logits.max(axis=1, keepdims=True)
 probabilities = np.exp(shifted_logits) / np.exp(shifted_logits).sum(axis=1, keepdims=True)
 surest = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:16]
-captions = [f"read {predictions[i]} ({probabilities[i].max():.0%})\ntrue {data.test_labels[i]}" for i in surest]
-figure = plots.image_grid(data.test_images[surest], captions, "The sixteen mistakes the network is surest of")
+
+# %% tags=["cover", "figure", "nbval-ignore-output"]
+captions = [
+    f"read {predictions[i]} ({probabilities[i].max():.0%})\ntrue {data.test_labels[i]}"
+    for i in surest
+]
+figure = plots.image_grid(
+    data.test_images[surest], captions, "The sixteen mistakes the network is surest of"
+)
 plots.show(
-    figure, alt="Sixteen misread test digits, each with what the network read, how sure it was, and the true digit."
+    figure,
+    alt="Sixteen misread test digits, each with what the network read, "
+    "how sure it was, and the true digit.",
 )
 
 # %% [markdown]
 # ## What it has learnt
 #
-# Each hidden unit has 784 incoming weights, one a pixel, so they can be drawn as a picture. Red pixels speak for the
-# unit, blue ones against it. Below are the twenty-four units with the largest outgoing weights. They are not digits:
-# they are strokes, edges and gaps, the vocabulary that the second layer spells with. The margins of the pictures are
-# almost always black, so the weights there have hardly moved from their random start: that is the faint speckle.
+# Each hidden unit has 784 incoming weights, one a pixel, so they can be drawn as a picture.
+# Red pixels speak for the unit, blue ones against it. Below are the twenty-four units with
+# the largest outgoing weights. They are not digits: they are strokes, edges and gaps, the
+# vocabulary that the second layer spells with. The margins of the pictures are almost
+# always black, so the weights there have hardly moved from their random start: that is the
+# faint speckle.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 strongest = np.argsort(-np.linalg.norm(best["W2"], axis=1))[:24]
 pictures = best["W1"][:, strongest].T.reshape(-1, 28, 28)
+
+# %% tags=["figure", "nbval-ignore-output"]
 figure = plots.weight_grid(
-    pictures, [f"unit {i}" for i in strongest], "Incoming weights of the 24 strongest hidden units"
+    pictures,
+    [f"unit {i}" for i in strongest],
+    "Incoming weights of the 24 strongest hidden units",
 )
 plots.show(
     figure,
-    alt="Twenty-four pictures of weights in red and blue: each shows a few strokes or spots in the middle, and "
-    "little at the rim.",
+    alt="Twenty-four pictures of weights in red and blue: "
+    "each shows a few strokes or spots in the middle, and little at the rim.",
 )
 
 # %% [markdown]
 # ## How should weights begin?
 #
-# He's rule came from a short argument about variances. Let us put it on trial against two rivals: a fixed small spread
-# (0.01, which many old programs use) and plain zero. Same network (128 hidden units, to save your time), same 10,000
-# pictures in the same order, three epochs.
-# **Predict first**: which one is fastest, and does the worst one get anywhere at all?
+# He's rule came from a short argument about variances. Let us put it on trial against two
+# rivals: a fixed small spread (0.01, which many old programs use) and plain zero. Same
+# network (128 hidden units, to save your time), same 10,000 pictures in the same order,
+# three epochs. **Predict first**: which one is fastest, and does the worst one get anywhere
+# at all?
 
 
 # %%
 def first_steps(spread):
-    """Train on 10,000 pictures for three epochs; return the spread of the hidden sums, all losses, and the accuracy."""
+    """Train on 10,000 pictures for three epochs;
+    return the spread of the hidden sums, all losses, and the accuracy.
+    """
     rng = np.random.default_rng(SEED)
     params = new_params(np.random.default_rng(SEED), hidden=128, spread=spread)
     images, labels = train_images[:10_000], train_labels[:10_000]
@@ -639,11 +767,14 @@ def first_steps(spread):
 
 starts = {"He": None, "0.01": 0.01, "zero": 0.0}
 results = {name: first_steps(spread) for name, spread in starts.items()}
-print("weights   spread of hidden sums   mean loss of 20 steps   validation accuracy after 3 epochs")
+print(
+    "weights   spread of hidden sums   mean loss of 20 steps   "
+    "validation accuracy after 3 epochs"
+)
 for name, (hidden_spread, losses, score) in results.items():
     print(f"{name:>7} {hidden_spread:23.3f} {losses[:20].mean():23.3f} {score:35.2%}")
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(8, 3.4))
 for name, (_, losses, _) in results.items():
     smooth = np.convolve(losses, np.ones(10) / 10, mode="valid")
@@ -658,15 +789,16 @@ axes.set(
 axes.legend(title="first weights")
 plots.show(
     figure,
-    alt="Three curves of the loss. He falls at once, 0.01 follows after a delay, zero stays at the level of "
-    "knowing nothing.",
+    alt="Three curves of the loss. He falls at once, 0.01 follows after a delay, "
+    "zero stays at the level of knowing nothing.",
 )
 
 # %% [markdown]
-# *He's* weights start learning at once. Those of 0.01 whisper: the hidden sums are several times smaller (first column
-# of the table), and it takes a while until the loss moves at all; after three epochs they are still slightly behind.
-# *Zero* never learns anything but how often each digit occurs. Why? All hidden units are 0, so `dW2` is 0; and all
-# outgoing weights are 0, so `dW1` is 0. Exercise 6 asks you to trace that by hand.
+# *He's* weights start learning at once. Those of 0.01 whisper: the hidden sums are several
+# times smaller (first column of the table), and it takes a while until the loss moves at
+# all; after three epochs they are still slightly behind. *Zero* never learns anything but
+# how often each digit occurs. Why? All hidden units are 0, so `dW2` is 0; and all outgoing
+# weights are 0, so `dW1` is 0. Exercise 6 asks you to trace that by hand.
 #
 # ## What it means
 #
@@ -674,28 +806,44 @@ plots.show(
 
 # %%
 bar = 0.984 if full else 0.90
-claim(f"two layers read at least {bar:.1%} of test digits that no choice has ever looked at", accuracy, at_least=bar)
+claim(
+    f"two layers read at least {bar:.1%} of test digits that no choice has ever looked at",
+    accuracy,
+    at_least=bar,
+)
 lead = results["0.01"][1][:20].mean() - results["He"][1][:20].mean()
-claim("in the first 20 steps He's weights are ahead of 0.01 by at least 0.2 nats", lead, at_least=0.2)
-claim("weights that begin at zero never get beyond 15 % on validation", results["zero"][2], at_most=0.15)
+claim(
+    "in the first 20 steps He's weights are ahead of 0.01 by at least 0.2 nats",
+    lead,
+    at_least=0.2,
+)
+claim(
+    "weights that begin at zero never get beyond 15 % on validation",
+    results["zero"][2],
+    at_most=0.15,
+)
 
 # %% [markdown]
-# The reports that this course grew from reached 98.03 % with such a network in 50 epochs, and stopped where the *test*
-# set was best. We took 20 epochs, looked only at validation, and shifted the pictures.
+# The reports that this course grew from reached 98.03 % with such a network in 50 epochs,
+# and stopped where the *test* set was best. We took 20 epochs, looked only at validation,
+# and shifted the pictures.
 #
-# What is still missing? The network has no idea that pixel (10, 10) is next to pixel (10, 11): shuffle all pixels in
-# the same way and it would learn just as well. Notebook 02 gives it that idea.
+# What is still missing? The network has no idea that pixel (10, 10) is next to pixel (10,
+# 11): shuffle all pixels in the same way and it would learn just as well. Notebook 02 gives
+# it that idea.
 #
 # ## Exercises
 #
-# In each, replace the line with `raise NotImplementedError`, run the cell, then run the check at the end of the
-# exercise. The folded cell between the two is a solution: open it when you have one of your own. (Run it, and it takes
-# the place of yours. So while you work, run cells one by one.)
+# In each, replace the line with `raise NotImplementedError`, run the cell, then run the
+# check at the end of the exercise. The folded cell between the two is a solution: open it
+# when you have one of your own. (Run it, and it takes the place of yours. So while you
+# work, run cells one by one.)
 #
 # ### 1 · A ReLU that leaks
 #
-# A unit whose input is negative for every picture gets no gradient and is dead for good. *Leaky* ReLU lets a little
-# through: $y = x$ for $x > 0$ and $y = 0.1\,x$ otherwise. Write both directions.
+# A unit whose input is negative for every picture gets no gradient and is dead for good.
+# *Leaky* ReLU lets a little through: $y = x$ for $x > 0$ and $y = 0.1\,x$ otherwise. Write
+# both directions.
 
 
 # %% tags=["exercise"]
@@ -718,14 +866,16 @@ def leaky_backward(dout, x):
 
 # %% tags=["check"]
 checks.gradient(leaky_forward, leaky_backward, np.array([[-2.0, -0.01], [0.01, 3.0]]))
-assert np.allclose(leaky_forward(np.array([-1.0, 2.0])), [-0.1, 2.0]), "leaky_forward: expected [-0.1, 2.0]"
+assert np.allclose(leaky_forward(np.array([-1.0, 2.0])), [-0.1, 2.0]), (
+    "leaky_forward: expected [-0.1, 2.0]"
+)
 print("both directions are right")
 
 # %% [markdown]
 # ### 2 · A layer that squares
 #
-# Invent a layer: $y_{nm} = \sum_d x_{nd}^2\, W_{dm}$. Derive $dx$ and $dW$ with the question from above (what does it
-# touch, and with which slope?) and write them.
+# Invent a layer: $y_{nm} = \sum_d x_{nd}^2\, W_{dm}$. Derive $dx$ and $dW$ with the
+# question from above (what does it touch, and with which slope?) and write them.
 
 
 # %% tags=["exercise"]
@@ -736,7 +886,8 @@ def square_backward(dout, x, W):
 
 # %% tags=["solution"]
 def square_backward(dout, x, W):
-    # x[n, d] touches y[n, m] with slope 2 x[n, d] W[d, m]; W[d, m] touches y[n, m] with slope x[n, d]**2
+    # x[n, d] touches y[n, m] with slope 2 x[n, d] W[d, m]; W[d, m] touches y[n, m] with
+    # slope x[n, d]**2
     return 2 * x * (dout @ W.T), (x**2).T @ dout
 
 
@@ -748,15 +899,18 @@ print("dx and dW are right")
 # %% [markdown]
 # ### 3 · Adam
 #
-# Momentum keeps a running sum of gradients. *Adam* keeps a running mean $m$ of the gradients $g$ and another one, $v$,
-# of their squares, and divides by the root of the second, so that every weight $w$ moves at its own pace:
+# Momentum keeps a running sum of gradients. *Adam* keeps a running mean $m$ of the
+# gradients $g$ and another one, $v$, of their squares, and divides by the root of the
+# second, so that every weight $w$ moves at its own pace:
 #
-# $$m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \qquad
-# w \leftarrow w - \text{lr}\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}$$
+# $$m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad
+# v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \qquad
+# w \leftarrow w - \text{lr}\,
+# \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}$$
 #
-# The numbers $\beta_1$ and $\beta_2$, a little below 1, say how much of the past is kept; $\epsilon$ only prevents a
-# division by zero. The divisions by $1 - \beta^t$ repair a bias: $m$ and $v$ begin at zero and are too small at first
-# ($t = 1$ is the first step).
+# The numbers $\beta_1$ and $\beta_2$, a little below 1, say how much of the past is kept;
+# $\epsilon$ only prevents a division by zero. The divisions by $1 - \beta^t$ repair a bias:
+# $m$ and $v$ begin at zero and are too small at first ($t = 1$ is the first step).
 
 
 # %% tags=["exercise"]
@@ -799,20 +953,24 @@ def my_precision_recall(matrix):
 mine = my_precision_recall(np.array([[8, 2, 0], [1, 6, 3], [0, 1, 9]]))
 expected = ([8 / 9, 6 / 9, 9 / 12], [8 / 10, 6 / 10, 9 / 10])
 for name, got, right in zip(("precision", "recall"), mine, expected, strict=True):
-    assert np.allclose(got, right), f"{name}: got {got}, expected {right}. Columns are answers, rows are truth"
+    assert np.allclose(got, right), (
+        f"{name}: got {got}, expected {right}. Columns are answers, rows are truth"
+    )
 print("precision and recall are right")
 
 # %% [markdown]
 # ### 5 · An experiment: what does shifting buy?
 #
-# Train a network of 128 hidden units on only 3,000 pictures for 15 epochs, with shifts of up to 0, 2 and 8 pixels.
-# For each, return the validation accuracy of the epoch with the lowest validation loss. **Predict first**: is more
-# always better?
+# Train a network of 128 hidden units on only 3,000 pictures for 15 epochs, with shifts of
+# up to 0, 2 and 8 pixels. For each, return the validation accuracy of the epoch with the
+# lowest validation loss. **Predict first**: is more always better?
 
 
 # %% tags=["exercise"]
 def shift_experiment():
-    """Return {pixels: validation accuracy} for 0, 2 and 8 pixels. Use new_params(rng, 128) and progress=False."""
+    """Return {pixels: validation accuracy} for 0, 2 and 8 pixels.
+    Use new_params(rng, 128) and progress=False.
+    """
     raise NotImplementedError("not written yet")
 
 
@@ -822,7 +980,10 @@ def shift_experiment():
     scores = {}
     for pixels in (0, 2, 8):
         params = new_params(np.random.default_rng(SEED), hidden=128)
-        history, _ = train(params, few, validation_set, np.random.default_rng(SEED), 15, pixels=pixels, progress=False)
+        rng = np.random.default_rng(SEED)
+        history, _ = train(
+            params, few, validation_set, rng, 15, pixels=pixels, progress=False
+        )
         scores[pixels] = history.validation_accuracy[history.best_epoch]
     return scores
 
@@ -832,15 +993,24 @@ scores = shift_experiment()
 assert set(scores) == {0, 2, 8}, f"expected the keys 0, 2 and 8, got {sorted(scores)}"
 for pixels, score in scores.items():
     print(f"shifts of up to {pixels} pixels: {score:.2%} on validation")
-claim("shifts of two pixels win at least one point in a hundred over none", scores[2] - scores[0], at_least=0.01)
-claim("shifts of eight pixels are worse than shifts of two", scores[2] - scores[8], at_least=0.005)
+claim(
+    "shifts of two pixels win at least one point in a hundred over none",
+    scores[2] - scores[0],
+    at_least=0.01,
+)
+claim(
+    "shifts of eight pixels are worse than shifts of two",
+    scores[2] - scores[8],
+    at_least=0.005,
+)
 
 # %% [markdown]
 # ### 6 · An explanation: why zero learns nothing
 #
-# Start from weights and biases that are all zero, take one batch, and walk back through the network on paper. Which of
-# the four gradients `dW1`, `db1`, `dW2`, `db2` are not zero? Write their names into the set; then explain it in two
-# sentences to somebody who was not there.
+# Start from weights and biases that are all zero, take one batch, and walk back through the
+# network on paper. Which of the four gradients `dW1`, `db1`, `dW2`, `db2` are not zero?
+# Write their names into the set; then explain it in two sentences to somebody who was not
+# there.
 
 
 # %% tags=["exercise"]
@@ -850,10 +1020,12 @@ def not_zero():
 
 
 # %% [markdown] tags=["solution"]
-# All hidden units are $\max(0, 0) = 0$, so $dW_2 = h^\top dz_2 = 0$. Going on, $dh = dz_2 W_2^\top = 0$, because $W_2$
-# is zero, and with it $dW_1$ and $db_1$. Only $db_2 = \frac1N \sum_n (p_n - \text{onehot}_n)$ is left: the network can
-# learn how often each digit occurs, and nothing about any picture. After that step nothing has changed but $b_2$, so it
-# stays like this forever. Random weights let signals through on the way forward, and gradients on the way back.
+# All hidden units are $\max(0, 0) = 0$, so $dW_2 = h^\top dz_2 = 0$. Going on,
+# $dh = dz_2 W_2^\top = 0$, because $W_2$ is zero, and with it $dW_1$ and $db_1$. Only
+# $db_2 = \frac1N \sum_n (p_n - \text{onehot}_n)$ is left: the network can learn how often
+# each digit occurs, and nothing about any picture. After that step nothing has changed but
+# $b_2$, so it stays like this forever. Random weights let signals through on the way
+# forward, and gradients on the way back.
 
 
 # %% tags=["solution"]
@@ -867,15 +1039,19 @@ logits, cache = forward(zeros, x20)
 gradients = backward(zeros, cache, cross_entropy(logits, labels20)[1])
 truth = {f"d{name}" for name, gradient in gradients.items() if np.abs(gradient).max() > 0}
 answer = not_zero()
-assert answer == truth, f"not yet: you say {sorted(answer)}. Which values do h and W2 have? Follow them backward"
+assert answer == truth, (
+    f"not yet: you say {sorted(answer)}. "
+    "Which values do h and W2 have? Follow them backward"
+)
 print("that is what the gradients say")
 
 # %% [markdown]
 # ## What moved into nnlib
 #
-# The functions of this notebook now live in `nnlib`, as small classes that remember what their way back needs:
-# `Linear`, `ReLU`, `cross_entropy`, `SGD`, and `fit` for the loop. The next notebooks import them. But is it the same
-# network? Give both the same first weights, the same 6,000 pictures and the same random numbers, train two epochs, and
+# The functions of this notebook now live in `nnlib`, as small classes that remember what
+# their way back needs: `Linear`, `ReLU`, `cross_entropy`, `SGD`, and `fit` for the loop.
+# The next notebooks import them. But is it the same network? Give both the same first
+# weights, the same 6,000 pictures and the same random numbers, train two epochs, and
 # compare every weight.
 
 # %%
@@ -890,9 +1066,13 @@ model = nnlib.Sequential(
         nnlib.Linear(128, 10, rng=np.random.default_rng(SEED)),
     ]
 )
-model.set_weights({"1.W": by_hand["W1"], "1.b": by_hand["b1"], "3.W": by_hand["W2"], "3.b": by_hand["b2"]})
+model.set_weights(
+    {"1.W": by_hand["W1"], "1.b": by_hand["b1"], "3.W": by_hand["W2"], "3.b": by_hand["b2"]}
+)
 
-history_by_hand, _ = train(by_hand, few, validation_set, np.random.default_rng(SEED), epochs=2)
+history_by_hand, _ = train(
+    by_hand, few, validation_set, np.random.default_rng(SEED), epochs=2
+)
 print()
 history_nnlib = nnlib.fit(
     model,
@@ -917,11 +1097,12 @@ pairs = [
 difference = max(np.abs(mine - theirs).max() for mine, theirs in pairs)
 print(f"largest difference between any two weights after {2 * 94} steps: {difference}")
 claim(
-    "the network of this notebook and the one from nnlib have the same weights, to three decimal places",
+    "the network of this notebook and the one from nnlib have the same weights, "
+    "to three decimal places",
     difference,
     at_most=5e-4,
 )
 
 # %% [markdown]
-# That is the way of this course: write it once, prove it, then keep it. On to
-# **02 · A convolution in seven loops**, where the network learns that pixels have neighbours.
+# That is the way of this course: write it once, prove it, then keep it. On to **02 · A
+# convolution in seven loops**, where the network learns that pixels have neighbours.
