@@ -9,12 +9,14 @@
 # %% [markdown]
 # # 3 · A convolution is a Linear layer on patches
 #
-# **What you will build.** The convolution of notebook 02 once more, now without a single loop over pixels: cut the
-# picture into patches, lay each patch out as one row, and the seven loops become *one matrix product*. It gives the
-# same numbers, hundreds of times faster. With it you train two networks on all of MNIST; the better one misreads at
-# most eight digits in a thousand.
+# **What you will build.** The convolution of notebook 02 once more, now without a single
+# loop over pixels: cut the picture into patches, lay each patch out as one row, and the
+# seven loops become *one matrix product*. It gives the same numbers, hundreds of times
+# faster. With it you train two networks on all of MNIST; the better one misreads at most
+# eight digits in a thousand.
 #
-# ![A small picture with one patch marked, and the matrix in which that patch is one row](images/03_cnn_im2col.png)
+# ![A small picture with one patch marked, and the matrix in which that patch is one
+# row](images/03_cnn_im2col.png)
 #
 # **What you need.** The convolution of notebook 02, and the Linear layer of notebook 01.
 #
@@ -36,17 +38,18 @@ rng = np.random.default_rng(SEED)
 
 data = load_dataset("mnist")
 full = data.source != "sample"
-(train_images, train_labels), (validation_images, validation_labels) = data.split(1 / 12, rng)
-training_set, validation_set = (train_images, train_labels), (validation_images, validation_labels)
+training_set, validation_set = data.split(1 / 12, rng)
+train_images, train_labels = training_set
+validation_images, validation_labels = validation_set
 print("training:  ", train_images.shape)
 print("validation:", validation_images.shape)
 
 # %% [markdown]
 # ## Predict first
 #
-# Below we slide a kernel of 3 × 3 over one picture of 28 × 28, with one pixel of padding all around. We write every
-# patch that it sees as one row of a matrix. Which shape has that matrix? And by how much will it be faster than the
-# loops?
+# Below we slide a kernel of 3 × 3 over one picture of 28 × 28, with one pixel of padding
+# all around. We write every patch that it sees as one row of a matrix. Which shape has that
+# matrix? And by how much will it be faster than the loops?
 
 # %%
 my_rows = 28  # how many rows has the matrix of patches?
@@ -56,31 +59,36 @@ my_speedup = 10  # how many times faster than the seven loops will the forward p
 # %% [markdown]
 # ## The idea
 #
-# Look at one output of a convolution: the position $(r, c)$ and the filter $k$. It is one sum over the patch below the
-# kernel: every pixel of the patch times the weight that lies on it.
+# Look at one output of a convolution: the position $(r, c)$ and the filter $k$. It is one
+# sum over the patch below the kernel: every pixel of the patch times the weight that lies
+# on it.
 #
 # $$y_{rck} = \sum_{i,\,j,\,c'} \text{patch}_{ijc'}\, W_{ijc'k} + b_k$$
 #
-# Now forget that $i$, $j$ and the channel $c'$ are three indices. Number the entries of the patch from first to last
-# with *one* index $d$, and those of the kernel in the same order:
+# Now forget that $i$, $j$ and the channel $c'$ are three indices. Number the entries of the
+# patch from first to last with *one* index $d$, and those of the kernel in the same order:
 #
 # $$y_{k} = \sum_{d} \text{patch}_{d}\, W_{dk} + b_k$$
 #
-# You have seen this line: it is the Linear layer of notebook 01. A convolution is **the same Linear layer, applied to
-# every patch of the picture**. So if all patches lie below each other as the rows of one matrix, the whole convolution
-# is
+# You have seen this line: it is the Linear layer of notebook 01. A convolution is **the
+# same Linear layer, applied to every patch of the picture**. So if all patches lie below
+# each other as the rows of one matrix, the whole convolution is
 #
 # $$Y = \text{rows}\; W + b .$$
 #
-# The function that makes those rows is called **im2col** (the name says *columns*, because older programs wrote patches
-# as columns). Here is one patch on its way:
+# The function that makes those rows is called **im2col** (the name says *columns*, because
+# older programs wrote patches as columns). Here is one patch on its way:
 
-# %% tags=["nbval-ignore-output", "cover"]
+# %% tags=["cover", "figure", "nbval-ignore-output"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.9), width_ratios=[1, 1.25])
 picture = np.arange(36).reshape(6, 6)
 for axes, values, title in (
     (left, picture, "A picture of 6 × 6 pixels, and one patch of 3 × 3"),
-    (right, reference.im2col(picture[None, :, :, None], (3, 3)), "im2col: 16 patches as rows of 9"),
+    (
+        right,
+        reference.im2col(picture[None, :, :, None], (3, 3)),
+        "im2col: 16 patches as rows of 9",
+    ),
 ):
     axes.imshow(values, cmap="Blues", vmin=-10, vmax=70, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
@@ -93,13 +101,15 @@ left.add_patch(plt.Rectangle((1.5, 0.5), 3, 3, fill=False, ec="crimson", lw=3))
 right.add_patch(plt.Rectangle((-0.5, 5.5), 9, 1, fill=False, ec="crimson", lw=3))
 plots.show(
     figure,
-    alt="Left, a six by six picture with its pixels numbered and one patch of three by three framed in red. Right, a "
-    "matrix of sixteen rows of nine; the framed patch is its seventh row.",
+    alt="Left, a six by six picture with its pixels numbered and one patch of three by "
+    "three framed in red. Right, a matrix of sixteen rows of nine; "
+    "the framed patch is its seventh row.",
 )
 
 # %% [markdown]
-# Count in the picture: there are 4 × 4 positions, so 16 rows; a patch has 3 × 3 = 9 pixels, so 9 columns. In general, a
-# batch of $N$ pictures gives a matrix of shape $(N \cdot H_o \cdot W_o,\; k_h \cdot k_w \cdot C)$.
+# Count in the picture: there are 4 × 4 positions, so 16 rows; a patch has 3 × 3 = 9 pixels,
+# so 9 columns. In general, a batch of $N$ pictures gives a matrix of shape
+# $(N \cdot H_o \cdot W_o,\; k_h \cdot k_w \cdot C)$.
 
 # %%
 rows = reference.im2col(train_images[:1] / 255, (3, 3), 1, 1)
@@ -108,9 +118,10 @@ print(f"one picture of MNIST: {rows.shape}; you predicted ({my_rows}, {my_column
 # %% [markdown]
 # ## im2col, the first way: an array of indices
 #
-# NumPy can pick many elements at once: `x[rows, columns]` with two arrays of indices. The pixel in place $(i, j)$ of
-# the patch at position $(r, c)$ is the pixel $(r\,s + i,\; c\,s + j)$ of the picture, with the stride $s$. Broadcasting
-# builds all of these sums without a loop.
+# NumPy can pick many elements at once: `x[rows, columns]` with two arrays of indices. The
+# pixel in place $(i, j)$ of the patch at position $(r, c)$ is the pixel
+# $(r\,s + i,\; c\,s + j)$ of the picture, with the stride $s$. Broadcasting builds all of
+# these sums without a loop.
 
 
 # %%
@@ -131,7 +142,8 @@ def im2col_fancy(x, kernel_size, stride, padding):
     r = stride * np.arange(output_size(H, kh, stride))
     c = stride * np.arange(output_size(W, kw, stride))
     picked_rows = r[:, None, None, None] + np.arange(kh)[:, None]  # (Ho, 1, kh, 1)
-    picked_columns = c[:, None, None] + np.arange(kw)  # (Wo, 1, kw): both together broadcast to (Ho, Wo, kh, kw)
+    # (Wo, 1, kw): both together broadcast to (Ho, Wo, kh, kw)
+    picked_columns = c[:, None, None] + np.arange(kw)
     return x[:, picked_rows, picked_columns].reshape(N * len(r) * len(c), kh * kw * C)
 
 
@@ -141,27 +153,30 @@ print(im2col_fancy(small, (3, 3), 1, 0).astype(int))
 # %% [markdown]
 # ## im2col, the second way: no index at all
 #
-# An array is one long line of numbers in memory. What makes it a picture is only a rule: *to go one row down, skip so
-# many bytes; to go one column right, skip so many*. These numbers are the array's **strides** (in bytes; the kernel's
-# stride is another matter).
+# An array is one long line of numbers in memory. What makes it a picture is only a rule:
+# *to go one row down, skip so many bytes; to go one column right, skip so many*. These
+# numbers are the array's **strides** (in bytes; the kernel's stride is another matter).
 
 # %%
 x = np.zeros((2, 28, 28, 3), np.float32)
 print("shape", x.shape, "strides in bytes", x.strides)
 
 # %% [markdown]
-# A matrix of patches needs no new numbers, only a new rule. Moving to the next patch is moving to the next pixel;
-# moving inside the patch is moving to the next pixel as well. So we describe an array with six axes $(N, H_o, W_o, k_h,
-# k_w, C)$ that looks at the *same* memory, with the picture's own strides used twice. Such an array is called a *view*,
-# and making one costs nothing. Only the last step, `reshape`, copies, because rows of a matrix must not overlap in
-# memory.
+# A matrix of patches needs no new numbers, only a new rule. Moving to the next patch is
+# moving to the next pixel; moving inside the patch is moving to the next pixel as well. So
+# we describe an array with six axes $(N, H_o, W_o, k_h, k_w, C)$ that looks at the *same*
+# memory, with the picture's own strides used twice. Such an array is called a *view*, and
+# making one costs nothing. Only the last step, `reshape`, copies, because rows of a matrix
+# must not overlap in memory.
 
 
 # %%
 def patches_view(x, kernel_size, stride):
-    """x: (N, H, W, C), padded. Returns a view (N, Ho, Wo, kh, kw, C) of the same memory: nothing is copied.
+    """x: (N, H, W, C), padded.
+    Returns a view (N, Ho, Wo, kh, kw, C) of the same memory: nothing is copied.
 
-    as_strided believes whatever it is told: with a wrong shape it would read memory that is not ours.
+    as_strided believes whatever it is told:
+    with a wrong shape it would read memory that is not ours.
     """
     (N, H, W, C), (kh, kw), (n, h, w, c) = x.shape, kernel_size, x.strides
     shape = (N, output_size(H, kh, stride), output_size(W, kw, stride), kh, kw, C)
@@ -179,56 +194,68 @@ view = patches_view(small, (3, 3), 1)
 print("the view", view.shape, "shares the picture's memory:", np.shares_memory(view, small))
 odd = rng.normal(size=(2, 7, 6, 3))
 same = all(
-    np.array_equal(im2col(odd, kernel, stride, padding), im2col_fancy(odd, kernel, stride, padding))
+    np.array_equal(
+        im2col(odd, kernel, stride, padding), im2col_fancy(odd, kernel, stride, padding)
+    )
     for kernel in ((3, 3), (2, 3), (1, 1))
     for stride in (1, 2)
     for padding in (0, 1)
 )
-claim("both ways give the same rows, for every kernel, stride and padding tried", same, equals=True)
+claim(
+    "both ways give the same rows, for every kernel, stride and padding tried",
+    same,
+    equals=True,
+)
 
 # %% [markdown]
 # ## The way back: col2im
 #
-# Backward, the Linear layer will hand us `drows`: how much the loss cares about every entry of the matrix. But the
-# matrix holds *copies*. A pixel in the middle of the picture was copied into nine rows (for a 3 × 3 kernel), always
-# with slope 1, and acts on the loss through all of them. So, by the chain rule: **add up the gradients of all its
-# copies.** The function that does so is called **col2im**.
+# Backward, the Linear layer will hand us `drows`: how much the loss cares about every entry
+# of the matrix. But the matrix holds *copies*. A pixel in the middle of the picture was
+# copied into nine rows (for a 3 × 3 kernel), always with slope 1, and acts on the loss
+# through all of them. So, by the chain rule: **add up the gradients of all its copies.**
+# The function that does so is called **col2im**.
 #
-# Instead of walking over millions of copies one by one, walk over the $k_h \cdot k_w$ places in the kernel: all copies
-# made at place $(i, j)$ belong to a regular grid of pixels, and a grid is one slice. Note the `+=`: the grids overlap.
+# Instead of walking over millions of copies one by one, walk over the $k_h \cdot k_w$
+# places in the kernel: all copies made at place $(i, j)$ belong to a regular grid of
+# pixels, and a grid is one slice. Note the `+=`: the grids overlap.
 
 
 # %%
 def col2im(rows, x_shape, kernel_size, stride, padding):
-    """rows: (N*Ho*Wo, kh*kw*C). Returns the sum of its copies for each pixel, (N, H, W, C)."""
+    """rows: (N*Ho*Wo, kh*kw*C).
+    Returns the sum of its copies for each pixel, (N, H, W, C).
+    """
     (N, H, W, C), (kh, kw) = x_shape, kernel_size
     x = np.zeros((N, H + 2 * padding, W + 2 * padding, C), rows.dtype)
     Ho, Wo = output_size(x.shape[1], kh, stride), output_size(x.shape[2], kw, stride)
     patches = rows.reshape(N, Ho, Wo, kh, kw, C)
     for i in range(kh):
         for j in range(kw):
-            x[:, i : i + stride * Ho : stride, j : j + stride * Wo : stride] += patches[:, :, :, i, j]
+            grid = x[:, i : i + stride * Ho : stride, j : j + stride * Wo : stride]
+            grid += patches[:, :, :, i, j]
     return x[:, padding : padding + H, padding : padding + W]
 
 
 checks.im2col(im2col, col2im)
 
 # %% [markdown]
-# Send a matrix of ones back, and every pixel says how often it was copied. In the corner once, in the middle nine
-# times:
+# Send a matrix of ones back, and every pixel says how often it was copied. In the corner
+# once, in the middle nine times:
 
 # %%
 ones = np.ones((16, 9))
 print(col2im(ones, (1, 6, 6, 1), (3, 3), 1, 0)[0, :, :, 0].astype(int))
 
 # %% [markdown]
-# There is a word for this pair. Both functions are linear, and for any picture $x$ and any matrix $m$ the two inner
-# products agree (multiply entry by entry, and add up):
+# There is a word for this pair. Both functions are linear, and for any picture $x$ and any
+# matrix $m$ the two inner products agree (multiply entry by entry, and add up):
 #
 # $$\langle \text{im2col}(x),\, m \rangle = \langle x,\, \text{col2im}(m) \rangle$$
 #
-# col2im is the **adjoint** of im2col (for matrices: the transpose). The backward pass of *every* linear layer is the
-# adjoint of its forward pass, which makes a test that needs no derivative at all:
+# col2im is the **adjoint** of im2col (for matrices: the transpose). The backward pass of
+# *every* linear layer is the adjoint of its forward pass, which makes a test that needs no
+# derivative at all:
 
 # %%
 x = rng.normal(size=(2, 7, 6, 3))
@@ -240,14 +267,16 @@ print(f"left and right differ by less than 1e-12: {abs(left_side - right_side) <
 # %% [markdown]
 # ## Convolution, forward and backward
 #
-# All the rest is the Linear layer, word for word: `rows @ W + b` forward, and its three gradients backward.
+# All the rest is the Linear layer, word for word: `rows @ W + b` forward, and its three
+# gradients backward.
 
 
 # %%
 def conv_forward(x, W, b, stride, padding):
     """x: (N, H, W, C_in), W: (kh, kw, C_in, C_out). Returns (N, Ho, Wo, C_out)."""
     kh, kw, _, C_out = W.shape
-    Ho, Wo = output_size(x.shape[1] + 2 * padding, kh, stride), output_size(x.shape[2] + 2 * padding, kw, stride)
+    Ho = output_size(x.shape[1] + 2 * padding, kh, stride)
+    Wo = output_size(x.shape[2] + 2 * padding, kw, stride)
     rows = im2col(x, (kh, kw), stride, padding)
     return (rows @ W.reshape(-1, C_out) + b).reshape(len(x), Ho, Wo, C_out)
 
@@ -265,20 +294,23 @@ def conv_backward(dout, x, W, stride, padding):
 checks.conv2d(conv_forward, conv_backward)
 
 # %% [markdown]
-# That check compares with the right answer on kernels that are not square, strides, paddings and odd sizes. What would
-# it say to the most popular mistake of all, `=` where `+=` belongs?
+# That check compares with the right answer on kernels that are not square, strides,
+# paddings and odd sizes. What would it say to the most popular mistake of all, `=` where
+# `+=` belongs?
 
 
 # %%
 def careless_backward(dout, x, W, stride, padding):
     _, dW, db = conv_backward(dout, x, W, stride, padding)
     kh, kw, C_in, C_out = W.shape
-    patches = (dout.reshape(-1, C_out) @ W.reshape(-1, C_out).T).reshape(*dout.shape[:3], kh, kw, C_in)
+    drows = dout.reshape(-1, C_out) @ W.reshape(-1, C_out).T
+    patches = drows.reshape(*dout.shape[:3], kh, kw, C_in)
     padded = pad(np.zeros_like(x), padding)
     for i in range(kh):
         for j in range(kw):
             end_i, end_j = i + stride * dout.shape[1], j + stride * dout.shape[2]
-            padded[:, i:end_i:stride, j:end_j:stride] = patches[:, :, :, i, j]  # the last copy wins
+            # the last copy wins
+            padded[:, i:end_i:stride, j:end_j:stride] = patches[:, :, :, i, j]
     return padded[:, padding : padding + x.shape[1], padding : padding + x.shape[2]], dW, db
 
 
@@ -290,35 +322,48 @@ except nnlib.CheckFailed as failure:
 # %% [markdown]
 # ### The same numbers as the loops
 #
-# Notebook 02's loops live in `nnlib.reference`. In float64, on an awkward geometry, the two agree to the last digits.
-# (Not to the very last: they add the same numbers in another order.)
+# Notebook 02's loops live in `nnlib.reference`. In float64, on an awkward geometry, the two
+# agree to the last digits. (Not to the very last: they add the same numbers in another
+# order.)
 
 # %%
 x, W, b = rng.normal(size=(2, 7, 6, 3)), rng.normal(size=(3, 2, 3, 4)), rng.normal(size=4)
 y_loops = reference.conv2d(x, W, b, 2, 1)
 dout = rng.normal(size=y_loops.shape)
 differences = [np.abs(conv_forward(x, W, b, 2, 1) - y_loops).max()]
-for mine, theirs in zip(conv_backward(dout, x, W, 2, 1), reference.conv2d_backward(dout, x, W, 2, 1), strict=True):
+gradients = conv_backward(dout, x, W, 2, 1)
+gradients_loops = reference.conv2d_backward(dout, x, W, 2, 1)
+for mine, theirs in zip(gradients, gradients_loops, strict=True):
     differences.append(np.abs(mine - theirs).max())
-claim("output and gradients equal those of the loops to twelve decimal places", max(differences), at_most=1e-12)
+claim(
+    "output and gradients equal those of the loops to twelve decimal places",
+    max(differences),
+    at_most=1e-12,
+)
 
 # %% [markdown]
 # ## Pooling without loops over pixels
 #
-# The same trick: walk over the places in the window, not over the windows. All first pixels of all windows are one
-# slice of the picture, all second pixels another. The largest of these slices, entry by entry (`np.maximum.reduce`), is
-# the pooled picture.
+# The same trick: walk over the places in the window, not over the windows. All first pixels
+# of all windows are one slice of the picture, all second pixels another. The largest of
+# these slices, entry by entry (`np.maximum.reduce`), is the pooled picture.
 #
-# Backward, the gradient goes to the pixel that won. And if two pixels tie? In MNIST that is no rare accident: in the
-# black background all four are equal. `argmax` returns the first, so the first gets it all, and nothing is counted
-# twice.
+# Backward, the gradient goes to the pixel that won. And if two pixels tie? In MNIST that is
+# no rare accident: in the black background all four are equal. `argmax` returns the first,
+# so the first gets it all, and nothing is counted twice.
 
 
 # %%
 def window_slices(x, size, stride):
-    """One slice (N, Ho, Wo, C) for each place in the window: they look into x, so writing to them changes x."""
+    """One slice (N, Ho, Wo, C) for each place in the window:
+    they look into x, so writing to them changes x.
+    """
     bottom, right = x.shape[1] - size + 1, x.shape[2] - size + 1
-    return [x[:, i : i + bottom : stride, j : j + right : stride] for i in range(size) for j in range(size)]
+    return [
+        x[:, i : i + bottom : stride, j : j + right : stride]
+        for i in range(size)
+        for j in range(size)
+    ]
 
 
 def pool_forward(x, size, stride):
@@ -326,7 +371,8 @@ def pool_forward(x, size, stride):
 
 
 def pool_backward(dout, x, size, stride):
-    winner = np.argmax(window_slices(x, size, stride), axis=0)  # (N, Ho, Wo, C): the first place with the maximum
+    # (N, Ho, Wo, C): the first place with the maximum
+    winner = np.argmax(window_slices(x, size, stride), axis=0)
     dx = np.zeros_like(x)
     for place, pixels in enumerate(window_slices(dx, size, stride)):
         pixels += dout * (winner == place)
@@ -338,14 +384,16 @@ checks.max_pool2d(pool_forward, pool_backward)
 # %% [markdown]
 # ## The clock
 #
-# Now for the point of it all. The first layer of our network (32 filters of 3 × 3 on 28 × 28 pixels, then a 2 × 2
-# pool), per picture, in milliseconds. The loops do one picture, the others a batch of 64; each time is the best of
-# several.
+# Now for the point of it all. The first layer of our network (32 filters of 3 × 3 on 28 ×
+# 28 pixels, then a 2 × 2 pool), per picture, in milliseconds. The loops do one picture, the
+# others a batch of 64; each time is the best of several.
 
 
 # %% tags=["nbval-ignore-output"]
 def best_time(function, repeats):
-    """Seconds of the fastest of several calls: whatever else the computer does can only make a call slower."""
+    """Seconds of the fastest of several calls:
+    whatever else the computer does can only make a call slower.
+    """
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -359,19 +407,34 @@ W, b = nnlib.he_normal((3, 3, 1, 32), rng).astype(np.float32), np.zeros(32, np.f
 y = conv_forward(batch, W, b, 1, 1)
 pooled = pool_forward(y, 2, 2)
 layer, pool = nnlib.Conv2d(1, 32, 3, padding=1, rng=rng), nnlib.MaxPool2d(2)
-on_device, y_device, pooled_device = (nnlib.to_device(array) for array in (batch, y, pooled))
+on_device, y_device, pooled_device = (
+    nnlib.to_device(array) for array in (batch, y, pooled)
+)
 layer.forward(on_device, training=True)
 pool.forward(y_device, training=True)
 one, y1, pooled1 = batch[:1], y[:1], pooled[:1]
+
+
+def by_indices():
+    return im2col_fancy(batch, (3, 3), 1, 1) @ W.reshape(-1, 32) + b
+
+
+def pool_by_loops():
+    return reference.max_pool2d(y1, 2), reference.max_pool2d_backward(pooled1, y1, 2)
+
+
+def pool_by_nnlib():
+    return pool.forward(y_device, training=True), pool.backward(pooled_device)
+
 
 steps = {  # (count of pictures, repeats, function)
     "loops": {
         "forward": (1, 1, lambda: reference.conv2d(one, W, b, 1, 1)),
         "backward": (1, 1, lambda: reference.conv2d_backward(y1, one, W, 1, 1)),
-        "pool": (1, 2, lambda: (reference.max_pool2d(y1, 2), reference.max_pool2d_backward(pooled1, y1, 2))),
+        "pool": (1, 2, pool_by_loops),
     },
     "im2col by indices": {
-        "forward": (64, 5, lambda: im2col_fancy(batch, (3, 3), 1, 1) @ W.reshape(-1, 32) + b),
+        "forward": (64, 5, by_indices),
     },
     "im2col by strides": {
         "forward": (64, 5, lambda: conv_forward(batch, W, b, 1, 1)),
@@ -381,11 +444,14 @@ steps = {  # (count of pictures, repeats, function)
     "nnlib": {
         "forward": (64, 5, lambda: layer.forward(on_device, training=True)),
         "backward": (64, 5, lambda: layer.backward(y_device)),
-        "pool": (64, 5, lambda: (pool.forward(y_device, training=True), pool.backward(pooled_device))),
+        "pool": (64, 5, pool_by_nnlib),
     },
 }
 milliseconds = {
-    name: {part: 1000 * best_time(function, repeats) / count for part, (count, repeats, function) in parts.items()}
+    name: {
+        part: 1000 * best_time(function, repeats) / count
+        for part, (count, repeats, function) in parts.items()
+    }
     for name, parts in steps.items()
 }
 print("milliseconds per picture     forward  backward      pool   all three")
@@ -394,34 +460,51 @@ for name, parts in milliseconds.items():
     row += [sum(row)] if len(row) == 3 else []
     print(f"{name:<25}" + "".join(f"{value:11.3f}" for value in row))
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(8, 3))
 names = [name for name in milliseconds if "pool" in milliseconds[name]]
 for offset, part in zip((-0.25, 0, 0.25), ("forward", "backward", "pool"), strict=True):
-    axes.barh(np.arange(len(names)) + offset, [milliseconds[name][part] for name in names], 0.25, label=part)
-axes.set(xscale="log", xlabel="milliseconds per picture (each line: ten times more)", title="The price of one picture")
+    axes.barh(
+        np.arange(len(names)) + offset,
+        [milliseconds[name][part] for name in names],
+        0.25,
+        label=part,
+    )
+axes.set(
+    xscale="log",
+    xlabel="milliseconds per picture (each line: ten times more)",
+    title="The price of one picture",
+)
 axes.set_yticks(range(len(names)), names)
 axes.invert_yaxis()
 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
-    figure, alt="Bars on a logarithmic axis: the loops need hundreds of times longer than the versions by im2col."
+    figure,
+    alt="Bars on a logarithmic axis: "
+    "the loops need hundreds of times longer than the versions by im2col.",
 )
 
 # %%
 ratio = milliseconds["loops"]["forward"] / milliseconds["im2col by strides"]["forward"]
-claim("forward, one matrix product is at least twenty times faster than seven loops", ratio, at_least=20)
+claim(
+    "forward, one matrix product is at least twenty times faster than seven loops",
+    ratio,
+    at_least=20,
+)
 
 # %% tags=["nbval-ignore-output"]
 print(f"measured here: {ratio:,.0f} times faster; you predicted {my_speedup}")
 
 # %% [markdown]
-# Loops and matrix product do the same multiplications. The loops pay the Python interpreter for each of them; the
-# matrix product pays it once, and then a routine that was tuned for this processor does the rest.
+# Loops and matrix product do the same multiplications. The loops pay the Python interpreter
+# for each of them; the matrix product pays it once, and then a routine that was tuned for
+# this processor does the rest.
 #
 # ## The price: memory
 #
-# Nearly every pixel is copied nine times. For this first layer that is little. For a convolution on 32 channels it
-# adds up, and whoever lays out all test pictures at once will run out of memory:
+# Nearly every pixel is copied nine times. For this first layer that is little. For a
+# convolution on 32 channels it adds up, and whoever lays out all test pictures at once will
+# run out of memory:
 
 # %%
 for name, pictures, size, channels in (
@@ -433,13 +516,15 @@ for name, pictures, size, channels in (
     print(f"{name:<31} rows of {9 * channels:3} numbers, {megabytes:8,.1f} MB in float32")
 
 # %% [markdown]
-# There is a second price, less visible. A processor computes on numbers in its *cache*, a small memory close by; main
-# memory is many times slower. Rows that do not fit into the cache are written out to main memory, only to be fetched
-# back for the product. So cut the batch into **chunks** of a few pictures and finish one before beginning the next: the
-# arithmetic is the same, but the rows never leave the cache. `nnlib.Conv2d` does that. How much does the size of the
-# chunk matter on your computer? Where the curve begins to rise, the rows no longer fit.
+# There is a second price, less visible. A processor computes on numbers in its *cache*, a
+# small memory close by; main memory is many times slower. Rows that do not fit into the
+# cache are written out to main memory, only to be fetched back for the product. So cut the
+# batch into **chunks** of a few pictures and finish one before beginning the next: the
+# arithmetic is the same, but the rows never leave the cache. `nnlib.Conv2d` does that. How
+# much does the size of the chunk matter on your computer? Where the curve begins to rise,
+# the rows no longer fit.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 wide = rng.normal(size=(128, 32, 32, 32)).astype(np.float32)
 W2, b2 = nnlib.he_normal((3, 3, 32, 32), rng).astype(np.float32), np.zeros(32, np.float32)
 sizes = [1, 2, 4, 8, 16, 32, 64, 128]
@@ -450,7 +535,11 @@ def in_chunks(size):
         conv_forward(wide[start : start + size], W2, b2, 1, 1)
 
 
-per_picture = [1000 * best_time(lambda size=size: in_chunks(size), 3) / len(wide) for size in sizes]
+per_picture = [
+    1000 * best_time(lambda size=size: in_chunks(size), 3) / len(wide) for size in sizes
+]
+
+# %% tags=["figure", "nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(7, 3))
 axes.plot(sizes, per_picture, "o-")
 axes.set_xscale("log", base=2)
@@ -463,24 +552,28 @@ axes.set(
 axes.set_xticks(sizes, sizes)
 plots.show(
     figure,
-    alt="Milliseconds per picture against the number of pictures in a chunk, from 1 to 128, on a logarithmic axis.",
+    alt="Milliseconds per picture against the number of pictures in a chunk, "
+    "from 1 to 128, on a logarithmic axis.",
 )
 
 # %% [markdown]
-# One more thing is free. ReLU keeps the order of numbers, so it does not matter whether the maximum is taken before or
-# after it: $\text{relu}(\max(a, b)) = \max(\text{relu}(a), \text{relu}(b))$. After the pool there are four times fewer
-# numbers. So our networks pool first.
+# One more thing is free. ReLU keeps the order of numbers, so it does not matter whether the
+# maximum is taken before or after it: $\text{relu}(\max(a, b)) = \max(\text{relu}(a),
+# \text{relu}(b))$. After the pool there are four times fewer numbers. So our networks pool
+# first.
 
 # %%
 relu = nnlib.ReLU()
-swapped = np.array_equal(pool_forward(np.maximum(y, 0), 2, 2), np.maximum(pool_forward(y, 2, 2), 0))
+swapped = np.array_equal(
+    pool_forward(np.maximum(y, 0), 2, 2), np.maximum(pool_forward(y, 2, 2), 0)
+)
 claim("ReLU before the pool and ReLU after it give exactly the same", swapped, equals=True)
 
 # %% [markdown]
 # ## Into nnlib
 #
-# `Conv2d` and `MaxPool2d` of `nnlib` are what you just wrote, with a memory for the way back, and in chunks. The same
-# numbers? With the same weights, forward and backward:
+# `Conv2d` and `MaxPool2d` of `nnlib` are what you just wrote, with a memory for the way
+# back, and in chunks. The same numbers? With the same weights, forward and backward:
 
 # %%
 mine = conv_forward(batch, W, b, 1, 1)
@@ -495,17 +588,23 @@ gaps = [
     np.abs(mine_dx - dx).max(),
     np.abs(mine_dW - nnlib.to_numpy(layer.grads["W"])).max() / scale,
 ]
-claim("nnlib's convolution has our outputs and gradients, to four decimal places", max(gaps), at_most=5e-5)
+claim(
+    "nnlib's convolution has our outputs and gradients, to four decimal places",
+    max(gaps),
+    at_most=5e-5,
+)
 
 # %% [markdown]
 # ## The network of notebook 02, on all of MNIST
 #
-# What would have taken the loops hours an epoch is now a matter of seconds: 32 filters of 3 × 3, a pool, a hidden layer
-# of 128 units, ten logits. We train it with **Adam** (exercise 3 of notebook 01; notebook 07 looks inside), a learning
-# rate that climbs for a moment and then fades along a cosine, and shifted pictures as before. Training stops early when
-# three epochs bring no better validation loss, and the weights of the best epoch are restored.
+# What would have taken the loops hours an epoch is now a matter of seconds: 32 filters of 3
+# × 3, a pool, a hidden layer of 128 units, ten logits. We train it with **Adam** (exercise
+# 3 of notebook 01; notebook 07 looks inside), a learning rate that climbs for a moment and
+# then fades along a cosine, and shifted pictures as before. Training stops early when three
+# epochs bring no better validation loss, and the weights of the best epoch are restored.
 #
-# Before a long training, the two cheap tests: the first loss near $\ln 10$, and twenty pictures learnt by heart.
+# Before a long training, the two cheap tests: the first loss near $\ln 10$, and twenty
+# pictures learnt by heart.
 
 
 # %%
@@ -545,7 +644,16 @@ print(f"first loss {first_loss:.3f}, ln 10 = {np.log(10):.3f}")
 
 twenty = (train_images[:20], train_labels[:20])
 by_heart = one_convolution(np.random.default_rng(SEED))
-nnlib.fit(by_heart, twenty, twenty, optimizer=nnlib.Adam(by_heart), epochs=30, batch_size=20, rng=rng, progress=False)
+nnlib.fit(
+    by_heart,
+    twenty,
+    twenty,
+    optimizer=nnlib.Adam(by_heart),
+    epochs=30,
+    batch_size=20,
+    rng=rng,
+    progress=False,
+)
 loss, accuracy = nnlib.evaluate(by_heart, *twenty)
 print(f"twenty pictures after 30 steps: loss {loss:.4f}, {accuracy:.0%} correct")
 claim("thirty steps are enough to learn twenty pictures by heart", loss, at_most=0.1)
@@ -555,17 +663,21 @@ history = train(model, epochs=8)
 
 # %% tags=["nbval-ignore-output"]
 print(f"{sum(history.seconds):.0f} seconds, {np.median(history.seconds):.1f} an epoch")
+
+# %% tags=["figure", "nbval-ignore-output"]
 plots.show(
     plots.learning_curves(history, "One convolution on MNIST"),
-    alt="Loss and accuracy by epoch for training and validation: both improve; validation is ahead at first.",
+    alt="Loss and accuracy by epoch for training and validation: both improve; "
+    "validation is ahead at first.",
 )
 
 # %% [markdown]
 # ## A second convolution
 #
-# After the first pool, a 3 × 3 kernel sees strokes instead of pixels: each of its inputs already stands for a patch. So
-# let us put a second convolution there. Its input has 16 channels, its output 32; after its pool only 7 × 7 positions
-# are left, and the hidden layer, which held almost all weights, shrinks to a quarter.
+# After the first pool, a 3 × 3 kernel sees strokes instead of pixels: each of its inputs
+# already stands for a patch. So let us put a second convolution there. Its input has 16
+# channels, its output 32; after its pool only 7 × 7 positions are left, and the hidden
+# layer, which held almost all weights, shrinks to a quarter.
 
 
 # %%
@@ -588,21 +700,30 @@ def two_convolutions(rng):
 
 deeper = two_convolutions(np.random.default_rng(SEED))
 for name, network in (("one convolution", model), ("two convolutions", deeper)):
-    print(f"{name:<17} {sum(param.size for _, param in network.named_parameters()):8,} weights and biases")
+    print(
+        f"{name:<17} {sum(param.size for _, param in network.named_parameters()):8,} "
+        "weights and biases"
+    )
 
 # %%
 deeper_history = train(deeper, epochs=8)
 
 # %% tags=["nbval-ignore-output"]
-print(f"{sum(deeper_history.seconds):.0f} seconds, {np.median(deeper_history.seconds):.1f} an epoch")
+print(
+    f"{sum(deeper_history.seconds):.0f} seconds, "
+    f"{np.median(deeper_history.seconds):.1f} an epoch"
+)
+
+# %% tags=["figure", "nbval-ignore-output"]
 plots.show(
     plots.learning_curves(deeper_history, "Two convolutions on MNIST"),
-    alt="Loss and accuracy by epoch for training and validation: both improve; validation is ahead at first.",
+    alt="Loss and accuracy by epoch for training and validation: both improve; "
+    "validation is ahead at first.",
 )
 
 # %% [markdown]
-# Minutes of work are worth keeping. Save the weights, load them into a fresh network that began with other random
-# numbers, and ask both:
+# Minutes of work are worth keeping. Save the weights, load them into a fresh network that
+# began with other random numbers, and ask both:
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -610,8 +731,12 @@ with tempfile.TemporaryDirectory() as folder:
     deeper.save(path)
     loaded = two_convolutions(np.random.default_rng(SEED + 1))
     loaded.load(path)
-same = np.array_equal(loaded.predict(validation_images[:100]), deeper.predict(validation_images[:100]))
-claim("the network that was saved and loaded gives exactly the same logits", same, equals=True)
+same = np.array_equal(
+    loaded.predict(validation_images[:100]), deeper.predict(validation_images[:100])
+)
+claim(
+    "the network that was saved and loaded gives exactly the same logits", same, equals=True
+)
 
 # %% [markdown]
 # ## The test set, once
@@ -619,7 +744,10 @@ claim("the network that was saved and loaded gives exactly the same logits", sam
 # Both networks are finished, and nothing will be chosen any more. Now the test set:
 
 # %%
-test_logits = {"one convolution": model.predict(data.test_images), "two convolutions": deeper.predict(data.test_images)}
+test_logits = {
+    "one convolution": model.predict(data.test_images),
+    "two convolutions": deeper.predict(data.test_images),
+}
 accuracies = {}
 for name, logits in test_logits.items():
     accuracies[name] = nnlib.accuracy(data.test_labels, logits.argmax(axis=1))
@@ -629,15 +757,21 @@ for name, logits in test_logits.items():
 # %% [markdown]
 # ## Look at the mistakes
 #
-# Of the deeper network: which digits does it confuse, how precise is it for each, and which pictures did it get wrong
-# while being surest of itself?
+# Of the deeper network: which digits does it confuse, how precise is it for each, and which
+# pictures did it get wrong while being surest of itself?
 
-# %% tags=["nbval-ignore-output"]
+# %%
 predictions = test_logits["two convolutions"].argmax(axis=1)
 matrix = nnlib.confusion_matrix(data.test_labels, predictions, 10)
-figure = plots.confusion_heatmap(matrix, data.class_names, "Two convolutions: errors on the test set")
+
+# %% tags=["figure", "nbval-ignore-output"]
+figure = plots.confusion_heatmap(
+    matrix, data.class_names, "Two convolutions: errors on the test set"
+)
 plots.show(
-    figure, alt="A ten by ten table of counts, nearly all of them on the diagonal; the errors off it are coloured."
+    figure,
+    alt="A ten by ten table of counts, nearly all of them on the diagonal; "
+    "the errors off it are coloured.",
 )
 
 # %%
@@ -645,15 +779,28 @@ precision, recall = nnlib.precision_recall(matrix)
 for k in range(10):
     print(f"digit {k}: precision {precision[k]:.2%}, recall {recall[k]:.2%}")
 
-# %% tags=["nbval-ignore-output"]
+# %%
 logits = test_logits["two convolutions"]
 wrong = np.flatnonzero(predictions != data.test_labels)
 probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
 probabilities /= probabilities.sum(axis=1, keepdims=True)
 surest = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:16]
-captions = [f"read {predictions[i]} ({probabilities[i].max():.0%})\ntrue {data.test_labels[i]}" for i in surest]
-figure = plots.image_grid(data.test_images[surest], captions, "What two convolutions still get wrong, the surest first")
-plots.show(figure, alt="Up to sixteen misread test digits, each with what was read, how surely, and the true digit.")
+
+# %% tags=["figure", "nbval-ignore-output"]
+captions = [
+    f"read {predictions[i]} ({probabilities[i].max():.0%})\ntrue {data.test_labels[i]}"
+    for i in surest
+]
+figure = plots.image_grid(
+    data.test_images[surest],
+    captions,
+    "What two convolutions still get wrong, the surest first",
+)
+plots.show(
+    figure,
+    alt="Up to sixteen misread test digits, each with what was read, "
+    "how surely, and the true digit.",
+)
 
 # %% [markdown]
 # Compare with the mistakes of notebook 01. Most of these would make you hesitate too.
@@ -663,23 +810,32 @@ plots.show(figure, alt="Up to sixteen misread test digits, each with what was re
 # %%
 bar_one, bar_two = (0.989, 0.992) if full else (0.93, 0.93)
 claim(
-    f"one convolution reads at least {bar_one:.1%} of the test digits", accuracies["one convolution"], at_least=bar_one
+    f"one convolution reads at least {bar_one:.1%} of the test digits",
+    accuracies["one convolution"],
+    at_least=bar_one,
 )
-claim(f"two convolutions read at least {bar_two:.1%}", accuracies["two convolutions"], at_least=bar_two)
+claim(
+    f"two convolutions read at least {bar_two:.1%}",
+    accuracies["two convolutions"],
+    at_least=bar_two,
+)
 
 # %% [markdown]
-# The report that this notebook answers reached 98.60 % with the first network, in 38 epochs on a GPU, stopped where the
-# *test* set was best. Our convolution is that of the loops: the same multiplications in another order. What else
-# changed is the recipe: Adam, shifted pictures, and a validation set that does the choosing.
+# The report that this notebook answers reached 98.60 % with the first network, in 38 epochs
+# on a GPU, stopped where the *test* set was best. Our convolution is that of the loops: the
+# same multiplications in another order. What else changed is the recipe: Adam, shifted
+# pictures, and a validation set that does the choosing.
 #
 # ## Exercises
 #
-# As in notebook 01: write your version over the line with `raise NotImplementedError`, run that cell, then the check at
-# the end of the exercise. The folded cell between the two is a solution, and takes the place of yours if you run it.
+# As in notebook 01: write your version over the line with `raise NotImplementedError`, run
+# that cell, then the check at the end of the exercise. The folded cell between the two is a
+# solution, and takes the place of yours if you run it.
 #
 # ### 1 · im2col for sounds
 #
-# A sound has one axis instead of two: $(N, T, C)$. Write its im2col (no padding; in a row, channels go innermost).
+# A sound has one axis instead of two: $(N, T, C)$. Write its im2col (no padding; in a row,
+# channels go innermost).
 
 
 # %% tags=["exercise"]
@@ -703,14 +859,17 @@ for kernel, stride in ((3, 1), (2, 2), (4, 3)):
     assert got.shape == expected.shape, (
         f"kernel {kernel}, stride {stride}: shape {got.shape}, expected {expected.shape}"
     )
-    assert np.array_equal(got, expected), f"kernel {kernel}, stride {stride}: the rows differ. Channels go innermost"
+    assert np.array_equal(got, expected), (
+        f"kernel {kernel}, stride {stride}: the rows differ. Channels go innermost"
+    )
 
 # %% [markdown]
 # ### 2 · Holes in the kernel
 #
-# A *dilated* convolution leaves gaps of $g - 1$ pixels between the weights of its kernel, and so sees further for the
-# same price: place $(i, j)$ lies on pixel $(r + g\,i,\; c + g\,j)$. Write its rows for stride 1 and no padding. (Which
-# of the two ways needs fewer changes?)
+# A *dilated* convolution leaves gaps of $g - 1$ pixels between the weights of its kernel,
+# and so sees further for the same price: place $(i, j)$ lies on pixel
+# $(r + g\,i,\; c + g\,j)$. Write its rows for stride 1 and no padding. (Which of the two
+# ways needs fewer changes?)
 
 
 # %% tags=["exercise"]
@@ -731,23 +890,29 @@ def im2col_dilated(x, kernel_size, gap):
 x = rng.normal(size=(2, 8, 7, 3))
 for kernel_size, gap in (((3, 3), 1), ((3, 2), 2), ((2, 3), 3)):
     W = rng.normal(size=(*kernel_size, 3, 4))
-    spread = np.zeros((gap * (kernel_size[0] - 1) + 1, gap * (kernel_size[1] - 1) + 1, 3, 4))
+    spread = np.zeros(
+        (gap * (kernel_size[0] - 1) + 1, gap * (kernel_size[1] - 1) + 1, 3, 4)
+    )
     spread[::gap, ::gap] = W  # the same kernel with zeros in its holes
     expected = reference.im2col(x, spread.shape[:2]) @ spread.reshape(-1, 4)
     got = im2col_dilated(x, kernel_size, gap) @ W.reshape(-1, 4)
-    assert got.shape == expected.shape, f"gap {gap}: {got.shape[0]} rows, expected {expected.shape[0]}"
+    assert got.shape == expected.shape, (
+        f"gap {gap}: {got.shape[0]} rows, expected {expected.shape[0]}"
+    )
     assert np.allclose(got, expected), f"gap {gap}: the patches hold the wrong pixels"
 
 # %% [markdown]
 # ### 3 · A test without derivatives
 #
-# Write a function that says whether a `col2im` is the adjoint of an `im2col`, from inner products with random numbers
-# alone.
+# Write a function that says whether a `col2im` is the adjoint of an `im2col`, from inner
+# products with random numbers alone.
 
 
 # %% tags=["exercise"]
 def is_adjoint(im2col, col2im):
-    """Return True if <im2col(x), m> = <x, col2im(m)> for random x and m, with kernel (3, 2), stride 1, padding 1."""
+    """Return True if <im2col(x), m> = <x, col2im(m)> for random x and m,
+    with kernel (3, 2), stride 1, padding 1.
+    """
     raise NotImplementedError("not written yet")
 
 
@@ -765,7 +930,9 @@ assert is_adjoint(im2col, col2im) is True, "it rejects the right pair"
 assert is_adjoint(im2col, lambda m, *rest: 1.01 * col2im(m, *rest)) is False, (
     "it accepts gradients that are 1 % too large"
 )
-assert is_adjoint(im2col, lambda m, *rest: col2im(m, *rest)[:, ::-1]) is False, "it accepts a picture upside down"
+assert is_adjoint(im2col, lambda m, *rest: col2im(m, *rest)[:, ::-1]) is False, (
+    "it accepts a picture upside down"
+)
 
 # %% [markdown]
 # ### 4 · What does a network cost?
@@ -775,7 +942,9 @@ assert is_adjoint(im2col, lambda m, *rest: col2im(m, *rest)[:, ::-1]) is False, 
 
 # %% tags=["exercise"]
 def multiply_adds(height, width, kernel_size, in_channels, out_channels, stride, padding):
-    """kernel_size, stride and padding are ints. Return the number of multiplications of a weight with an input."""
+    """kernel_size, stride and padding are ints.
+    Return the number of multiplications of a weight with an input.
+    """
     raise NotImplementedError("not written yet")
 
 
@@ -798,13 +967,15 @@ for size, expected in (
 # %% [markdown]
 # ### 5 · An experiment: does a kernel need neighbours?
 #
-# Train the first network with kernels of 1, 3 and 5 pixels (the padding keeps the size) for three epochs on 3,000
-# pictures. **Predict first**: what can a kernel of one pixel not see?
+# Train the first network with kernels of 1, 3 and 5 pixels (the padding keeps the size) for
+# three epochs on 3,000 pictures. **Predict first**: what can a kernel of one pixel not see?
 
 
 # %% tags=["exercise"]
 def kernel_experiment():
-    """Return {kernel_size: best validation accuracy} for 1, 3 and 5. Use train(..., progress=False)."""
+    """Return {kernel_size: best validation accuracy} for 1, 3 and 5.
+    Use train(..., progress=False).
+    """
     raise NotImplementedError("not written yet")
 
 
@@ -813,7 +984,9 @@ def kernel_experiment():
     few, scores = (train_images[:3000], train_labels[:3000]), {}
     for kernel_size in (1, 3, 5):
         model = one_convolution(np.random.default_rng(SEED))
-        model.layers[0] = nnlib.Conv2d(1, 32, kernel_size, padding=kernel_size // 2, rng=np.random.default_rng(SEED))
+        model.layers[0] = nnlib.Conv2d(
+            1, 32, kernel_size, padding=kernel_size // 2, rng=np.random.default_rng(SEED)
+        )
         history = train(model, 3, few, progress=False)
         scores[kernel_size] = max(history.validation_accuracy)
     return scores
@@ -833,8 +1006,8 @@ claim(
 # %% [markdown]
 # ### 6 · An explanation: who needs col2im?
 #
-# Of the three gradients of a convolution, which pass through `col2im`? Name them in a set; then say in two sentences
-# why the first layer of a network never calls it.
+# Of the three gradients of a convolution, which pass through `col2im`? Name them in a set;
+# then say in two sentences why the first layer of a network never calls it.
 
 
 # %% tags=["exercise"]
@@ -844,10 +1017,11 @@ def needs_col2im():
 
 
 # %% [markdown] tags=["solution"]
-# Only $dx$. The weights and the bias were never copied: they stand in one place, and their gradients are sums over all
-# rows, which the matrix product does. The pixels were copied, so their gradients must be brought home. But in the first
-# layer the input is the picture itself, and nobody wants to change that; so its $dx$ is not computed at all, and
-# `col2im` is never called. (Notebook 06 does ask for it: which picture excites the network most?)
+# Only $dx$. The weights and the bias were never copied: they stand in one place, and their
+# gradients are sums over all rows, which the matrix product does. The pixels were copied,
+# so their gradients must be brought home. But in the first layer the input is the picture
+# itself, and nobody wants to change that; so its $dx$ is not computed at all, and `col2im`
+# is never called. (Notebook 06 does ask for it: which picture excites the network most?)
 
 
 # %% tags=["solution"]
@@ -860,24 +1034,29 @@ x, W, b = rng.normal(size=(1, 5, 5, 1)), rng.normal(size=(3, 3, 1, 2)), np.zeros
 dout = np.ones((1, 3, 3, 2))
 kept = col2im
 try:
-    col2im = lambda rows, x_shape, *rest: np.zeros(x_shape)  # noqa: E731 - a col2im that forgets everything
+    # a col2im that forgets everything
+    col2im = lambda rows, x_shape, *rest: np.zeros(x_shape)  # noqa: E731
     broken = conv_backward(dout, x, W, 1, 0)
 finally:
     col2im = kept
 changed = {
     name
-    for name, a, b in zip(("dx", "dW", "db"), conv_backward(dout, x, W, 1, 0), broken, strict=True)
+    for name, a, b in zip(
+        ("dx", "dW", "db"), conv_backward(dout, x, W, 1, 0), broken, strict=True
+    )
     if not np.array_equal(a, b)
 }
 answer = needs_col2im()
 assert answer == changed, (
-    f"you say {sorted(answer)}. Take col2im out of conv_backward: which of the three can still be right?"
+    f"you say {sorted(answer)}. Take col2im out of conv_backward: "
+    "which of the three can still be right?"
 )
 print("that is what happens without col2im")
 
 # %% [markdown]
 # ## What moved into nnlib
 #
-# `im2col`, `col2im`, `Conv2d`, `MaxPool2d` (and `AvgPool2d`); the tests hold them against your loops and PyTorch. A
-# convolution shares its weights over *space*. In **04 · Back-propagation through time**, a network shares them over
-# *time*, and reads a picture like a book: row by row.
+# `im2col`, `col2im`, `Conv2d`, `MaxPool2d` (and `AvgPool2d`); the tests hold them against
+# your loops and PyTorch. A convolution shares its weights over *space*. In **04 ·
+# Back-propagation through time**, a network shares them over *time*, and reads a picture
+# like a book: row by row.
