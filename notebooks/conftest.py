@@ -6,8 +6,8 @@
 
 The one idea: nbval runs a cell and compares it with what is stored; this page adds what the
 course promises on top. The kernels compute in the pinned arithmetic. A notebook is
-*compared* if this machine can do that and has the very data of the stored outputs. Otherwise
-its *claims* are checked: every cell must run, every claim must hold. One line says why.
+*compared* if this machine can do that and has the very data of the stored outputs.
+Otherwise its *claims* are checked: each cell must run, each claim hold. One line says why.
 """
 
 import os
@@ -165,7 +165,7 @@ class Cell(IPyNbCell):
         if fault := notebooks.fault_of(self.cell, self.test_outputs):
             raise Fault(*fault) from None
         first = next(notebooks.differing_lines(self.cell.outputs, self.test_outputs), said)
-        todo = "If nothing was meant to move it, find what did. If your change was meant to:\n"
+        todo = "If nothing was meant to move it, find what did. If your change was:\n"
         todo += f"  {REBUILD.format(self.path.stem)}"
         raise Fault("gives another output than the stored one", first, todo) from None
 

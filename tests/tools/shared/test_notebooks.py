@@ -1,0 +1,63 @@
+"""Small judgements on notebooks: which data they use, whether digits can agree, where outputs differ."""
+
+import textwrap
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.tools.small_course import STEADY, write
+from tools.shared import notebooks
+
+
+def stored_notebook(fingerprint):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('data = load_dataset("mnist")')])
+    notebook.metadata["nnlib"] = {"datasets": {"mnist": {"fingerprint": fingerprint}}}
+    return notebook
+
+
+def test_a_difference_is_worded():
+    def first_difference(stored, fresh):
+        return next(notebooks.differing_lines(stored, fresh), None)
+
+    def out(*texts):
+        return [nbformat.v4.new_output("stream", name="stdout", text=text) for text in texts]
+
+    result = nbformat.v4.new_output("execute_result", {"text/plain": "1", "image/png": "abc"})
+    other = nbformat.v4.new_output("execute_result", {"text/plain": "2", "image/png": "xyz"})
+    assert first_difference(out("a\nb"), out("a\nb")) is None
+    assert first_difference(out("a\nb"), out("a\nc")).endswith("line 2\n  stored: b\n  now:    c")
+    assert first_difference(out("a"), []).endswith("stored: a\n  now:    nothing")
+    assert first_difference([], out("a")).endswith("stored: nothing\n  now:    a")
+    assert "text/plain" in first_difference([result], [other])
+    other.data["text/plain"] = "1"
+    assert first_difference([result], [other]) is None  # a picture is not compared
+
+
+def test_the_data_sets_of_a_notebook_are_found_in_its_code():
+    cells = [nbformat.v4.new_code_cell(textwrap.dedent(text)) for text in ('a = load_dataset("mnist")', "x = 1")]
+    cells += [nbformat.v4.new_code_cell("b = datasets.load_dataset(\n    'cifar10', data_dir=None)")]
+    cells += [nbformat.v4.new_markdown_cell('`load_dataset("fashion_mnist")` would be another')]
+    assert notebooks.datasets_used(nbformat.v4.new_notebook(cells=cells)) == ["cifar10", "mnist"]
+
+
+def test_the_table_is_aligned():
+    rows = [
+        {"notebook": "01_mlp", "seconds": 1.25, "cells": 7},
+        {"notebook": "02_cnn_loops", "seconds": 10.0, "cells": 12},
+    ]
+    assert notebooks.table(rows).splitlines() == [
+        "notebook      seconds  cells",
+        "------------  -------  -----",
+        "01_mlp            1.2      7",
+        "02_cnn_loops     10.0     12",
+    ]
+
+
+def test_unknown_and_missing_notebooks_are_named(tmp_path):
+    with pytest.raises(SystemExit, match="no notebook"):
+        notebooks.find(tmp_path)
+    write(tmp_path, "01_steady", STEADY)
+    assert notebooks.find(tmp_path, ["01_steady.py"]) == notebooks.find(tmp_path, [str(Path("notebooks/01_steady"))])
+    with pytest.raises(SystemExit, match=r"No notebook 02_other .* there is 01_steady"):
+        notebooks.find(tmp_path, ["02_other"])
