@@ -6,7 +6,7 @@ function takes a batch and the generator, `(images, rng) -> images`, and `fit` a
 
 import numpy as np
 
-from .backend import get_array_module
+from .backend import generator_beside, get_array_module
 
 
 def random_shift(images, rng: np.random.Generator, pixels: int = 2):
@@ -18,9 +18,9 @@ def random_shift(images, rng: np.random.Generator, pixels: int = 2):
         raise ValueError(f"expected images (N, H, W, C) and pixels of at least 0, got {images.shape} and {pixels}")
     xp, (n, h, w, *channels) = get_array_module(images), images.shape
     padded = xp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), *[(0, 0)] * len(channels)))
-    top, left = rng.integers(0, 2 * pixels + 1, (2, n))
-    rows, columns = top[:, None] + np.arange(h), left[:, None] + np.arange(w)  # (N, H) and (N, W): which to cut out
-    return padded[xp.arange(n)[:, None, None], xp.asarray(rows)[:, :, None], xp.asarray(columns)[:, None, :]]
+    corners = generator_beside(images, rng).integers(0, 2 * pixels + 1, (2, n))  # the top rows, the left columns
+    rows, columns = corners[0, :, None] + xp.arange(h), corners[1, :, None] + xp.arange(w)  # (N, H) and (N, W)
+    return padded[xp.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def random_flip(images, rng: np.random.Generator):
@@ -31,5 +31,5 @@ def random_flip(images, rng: np.random.Generator):
     if images.ndim != 4:
         raise ValueError(f"expected images (N, H, W, C), got {images.shape}")
     xp = get_array_module(images)
-    mirrored = xp.asarray(rng.random(len(images)) < 0.5)
+    mirrored = generator_beside(images, rng).random(len(images)) < 0.5
     return xp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)

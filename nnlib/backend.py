@@ -44,6 +44,19 @@ def to_numpy(x) -> np.ndarray:
     return x.get() if hasattr(x, "get") else np.asarray(x)
 
 
+def generator_beside(x, rng: np.random.Generator):
+    """Return a generator whose numbers arise where the array x lives, and follow from the state of rng alone.
+
+    For a NumPy array that is rng itself. For a GPU array it is a generator on the GPU, seeded by one integer from rng:
+    numbers drawn by the processor would have to be copied over, and a GPU would wait for them at every step. It is made
+    anew for each call, so nothing has to be saved from the GPU: who restores rng gets the same numbers again.
+    """
+    xp = get_array_module(x)
+    if xp is np:
+        return rng
+    return xp.random.Generator(xp.random.Philox4x3210(int(rng.integers(2**32))))
+
+
 def to_float(x):
     """Return images as the floats that layers compute with: uint8 becomes float32 in [0, 1], floats stay as they are.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .backend import get_array_module, to_device
 from .initializers import Initializer, he_normal
-from .layers import Layer
+from .layers import Layer, check_gradient
 
 Size = int | tuple[int, int]  # an int stands for (int, int)
 CHUNK_BYTES = {"numpy": 2 << 20}  # rows of patches at one time: what a processor's cache holds; a GPU likes more
@@ -95,8 +95,10 @@ class Conv2d(Layer):
 
     def backward(self, dout, input_grad: bool = True):
         """dout: (N, Ho, Wo, C_out). Returns dx (N, H, W, C_in); assigns grads W and b."""
-        x, W, C_out = self.recall(), self.params["W"], dout.shape[3]
-        xp = get_array_module(x)
+        x, W = self.recall(), self.params["W"]
+        xp, C_out = get_array_module(x), W.shape[3]
+        N, Ho, Wo, _ = _output_shape("Conv2d", x.shape, self.kernel_size, self.stride, self.padding)
+        check_gradient(self, dout, (N, Ho, Wo, C_out))
         dx = xp.empty_like(x) if input_grad else None
         dW, db = 0, 0
         for part in self.chunks(dout):
@@ -146,6 +148,7 @@ class MaxPool2d(Layer):
     def backward(self, dout, input_grad: bool = True):
         """dout: (N, Ho, Wo, C). Returns dx (N, H, W, C): each gradient goes to its window's winner."""
         (N, H, W, C), winner = self.recall()
+        check_gradient(self, dout, winner.shape)
         ph, pw = self.padding
         xp = get_array_module(dout)
         dx = xp.zeros((N, H + 2 * ph, W + 2 * pw, C), dout.dtype)
@@ -178,7 +181,8 @@ class AvgPool2d(Layer):
 
     def backward(self, dout, input_grad: bool = True):
         """dout: (N, Ho, Wo, C). Returns dx (N, H, W, C): each gradient is shared out evenly over its window."""
-        N, H, W, C = self.recall()
+        N, H, W, C = shape = self.recall()
+        check_gradient(self, dout, _output_shape("AvgPool2d", shape, self.kernel_size, self.stride, self.padding))
         ph, pw = self.padding
         dx = get_array_module(dout).zeros((N, H + 2 * ph, W + 2 * pw, C), dout.dtype)
         views = _views(dx, self.kernel_size, self.stride)

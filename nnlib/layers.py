@@ -5,9 +5,11 @@ Their one idea: a layer is a function with a memory. `forward(x, training=True)`
 leaving the gradients of its own parameters in `grads`. Throughout, `dW` stands for the derivative of the loss for `W`.
 """
 
+import math
+
 import numpy as np
 
-from .backend import get_array_module, to_device
+from .backend import generator_beside, get_array_module, to_device
 from .initializers import Initializer, he_normal
 
 
@@ -26,8 +28,8 @@ class Layer:
     def backward(self, dout, input_grad: bool = True):
         """Return dx, the gradient for the input of the last training forward, and assign `grads`.
 
-        dout: the gradient for the layer's output, of its shape; it is never changed in place. With input_grad=False a
-        layer may save the work and return None: a model's first layer has nobody to pass dx to.
+        dout: the gradient for the layer's output, of its shape (ValueError for another); it is never changed in place.
+        With input_grad=False a layer may save the work and return None: a model's first layer has nobody to pass dx to.
         """
         raise NotImplementedError
 
@@ -36,6 +38,12 @@ class Layer:
         if self.saved is None:
             raise RuntimeError(f"{type(self).__name__}.backward needs forward(x, training=True) just before it")
         return self.saved
+
+
+def check_gradient(layer: Layer, dout, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless dout has the shape of the layer's output: NumPy would broadcast many others."""
+    if dout.shape != shape:
+        raise ValueError(f"{type(layer).__name__}.backward expects dout {shape}, got {dout.shape}")
 
 
 class Linear(Layer):
@@ -63,9 +71,10 @@ class Linear(Layer):
 
     def backward(self, dout, input_grad: bool = True):
         """dout: (N, out_features). Returns dx (N, in_features); assigns grads W and b."""
-        x = self.recall()
+        x, W = self.recall(), self.params["W"]
+        check_gradient(self, dout, (len(x), W.shape[1]))
         self.grads = {"W": x.T @ dout, "b": dout.sum(axis=0)}
-        return dout @ self.params["W"].T if input_grad else None
+        return dout @ W.T if input_grad else None
 
 
 class ReLU(Layer):
@@ -79,7 +88,9 @@ class ReLU(Layer):
 
     def backward(self, dout, input_grad: bool = True):
         """dout: the shape of x. Returns dx: the gradient passes where x > 0."""
-        return dout * self.recall()
+        positive = self.recall()
+        check_gradient(self, dout, positive.shape)
+        return dout * positive
 
 
 class Tanh(Layer):
@@ -93,7 +104,9 @@ class Tanh(Layer):
 
     def backward(self, dout, input_grad: bool = True):
         """dout: the shape of x. Returns dx = dout * (1 - tanh(x)^2)."""
-        return dout * (1 - self.recall() ** 2)
+        y = self.recall()
+        check_gradient(self, dout, y.shape)
+        return dout * (1 - y**2)
 
 
 class Flatten(Layer):
@@ -106,7 +119,9 @@ class Flatten(Layer):
 
     def backward(self, dout, input_grad: bool = True):
         """dout: (N, product of the rest). Returns dx in the shape of x."""
-        return dout.reshape(self.recall())
+        shape = self.recall()
+        check_gradient(self, dout, (shape[0], math.prod(shape[1:])))
+        return dout.reshape(shape)
 
 
 class Dropout(Layer):
@@ -126,10 +141,12 @@ class Dropout(Layer):
         if not training:
             self.saved = None
             return x
-        kept = self.rng.random(x.shape, np.float32) >= self.p
-        self.saved = to_device(kept.astype(x.dtype) / x.dtype.type(1 - self.p))
+        kept = generator_beside(x, self.rng).random(x.shape, np.float32) >= self.p
+        self.saved = kept.astype(x.dtype) / x.dtype.type(1 - self.p)
         return x * self.saved
 
     def backward(self, dout, input_grad: bool = True):
         """dout: the shape of x. Returns dx: the gradient passes through what was kept, with the same scale."""
-        return dout * self.recall()
+        scale = self.recall()
+        check_gradient(self, dout, scale.shape)
+        return dout * scale

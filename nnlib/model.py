@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .backend import to_device, to_float, to_numpy
+from .backend import get_array_module, to_device, to_float, to_numpy
 from .layers import Layer
 
 
@@ -50,12 +50,7 @@ class Sequential:
 
     def predict(self, x, batch_size: int = 512) -> np.ndarray:
         """x: (N, ...), as in `forward`. Returns the logits (N, K) as a NumPy array, computed batch by batch."""
-        if len(x) == 0 or batch_size < 1:
-            raise ValueError(
-                f"predict expects at least one sample and a batch_size above 0, got {len(x)}, {batch_size}"
-            )
-        batches = range(0, len(x), batch_size)
-        return np.concatenate([to_numpy(self.forward(to_device(x[i : i + batch_size]))) for i in batches])
+        return to_numpy(forward_in_batches(self, x, batch_size))
 
     def named_parameters(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield ("0.W", array), ("0.b", array), ...: the layer's position, then the parameter's name."""
@@ -100,7 +95,15 @@ class Sequential:
         Raises FileNotFoundError, or ValueError for a damaged file or for other names or shapes; the model is then as
         it was.
         """
-        self.set_weights(load_arrays(path), source=f"{Path(path).name}")
+        self.set_weights(load_arrays(path), source=Path(path).name)
+
+
+def forward_in_batches(model: Sequential, x, batch_size: int):
+    """Return the logits (N, K) of x (N, ...) on the device, so that a GPU need not wait between two batches."""
+    if len(x) == 0 or batch_size < 1:
+        raise ValueError(f"predict expects at least one sample and a batch_size above 0, got {len(x)}, {batch_size}")
+    logits = [model.forward(to_device(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
+    return get_array_module(logits[0]).concatenate(logits)
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

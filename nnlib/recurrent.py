@@ -10,7 +10,7 @@ import numpy as np
 
 from .backend import get_array_module, to_device
 from .initializers import Initializer, glorot_normal, orthogonal
-from .layers import Layer
+from .layers import Layer, check_gradient
 
 
 class _Recurrent(Layer):
@@ -146,9 +146,7 @@ def _output(layer, h):
 def _gradient_of_states(layer, dout, h):
     """Return what the loss sends to each state, (T, N, H): to the last alone unless the layer returns all of them."""
     T, N, H = h.shape
-    expected = (N, T, H) if layer.return_sequences else (N, H)
-    if dout.shape != expected:
-        raise ValueError(f"{type(layer).__name__}.backward expects dout {expected}, got {dout.shape}")
+    check_gradient(layer, dout, (N, T, H) if layer.return_sequences else (N, H))
     if layer.return_sequences:
         return dout.swapaxes(0, 1)
     return [0] * (T - 1) + [dout]

@@ -3,21 +3,20 @@
 Its one idea: the validation set chooses (which epoch's weights, when to stop) and the test set never comes in here.
 """
 
-import json
 import math
 import os
 import time
-import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from .backend import get_array_module, to_device, to_numpy
+from .checkpoints import Checkpoint, describe
 from .losses import check_labels, cross_entropy
-from .model import Sequential, load_arrays, save_arrays
+from .model import Sequential, forward_in_batches
 from .optim import Optimizer, Schedule, clip_grad_norm
 
 HEADER = "epoch   train loss  accuracy   validation loss  accuracy   learning rate"
@@ -75,36 +74,25 @@ def fit(
     exists, training goes on from there and ends with the same weights, bit for bit, as if it had never stopped.
 
     Returns the History. The stop button (KeyboardInterrupt) ends training early and just as cleanly.
-    Raises ValueError for data that do not fit, FloatingPointError when the loss is no longer finite.
+    Raises ValueError for data that do not fit, and for a checkpoint of a run with other data or settings (`patience`
+    and `progress` may change); FloatingPointError when the loss is no longer finite.
     """
     images, labels = _checked(model, *train, "training")
     validation = _checked(model, *validation, "validation")
-    for name, number in (
-        ("epochs", epochs),
-        ("batch_size", batch_size),
-        ("patience", 1 if patience is None else patience),
-    ):
-        if not isinstance(number, int | np.integer) or number < 1:
-            raise ValueError(f"expected an integer of at least 1, got {name}={number!r}")
-    if optimizer.model is not model:
-        raise ValueError("the optimizer belongs to another model: make it of this one, e.g. Adam(model)")
-    if checkpoint is not None and not Path(checkpoint).resolve().parent.is_dir():
-        raise FileNotFoundError(f"the folder of checkpoint={str(checkpoint)!r} does not exist: make it first")
-    count, base_lr, history, best = len(images), optimizer.lr, History(), None
-    steps, run = math.ceil(count / batch_size), _facts_of_run(optimizer, batch_size, images, labels)
-    quiet = not progress or "TQDM_DISABLE" in os.environ
-    if checkpoint is not None and Path(checkpoint).exists():
-        history, best = _resume(checkpoint, model, optimizer, rng, run)
-    start = len(history.seconds)
-    if progress and start < epochs:
-        tqdm.write(HEADER)
-    bar = tqdm(total=epochs * steps, initial=start * steps, unit="batch", leave=False, disable=quiet)
+    _check_settings(model, optimizer, checkpoint, epochs=epochs, batch_size=batch_size, patience=patience)
+    history, best, base_lr, steps = History(), None, optimizer.lr, math.ceil(len(images) / batch_size)
+    if checkpoint is not None:
+        data = (images, labels, *validation)
+        run = describe(data, optimizer, epochs, batch_size, schedule, clip_norm, augment)
+        checkpoint = Checkpoint(checkpoint, model, optimizer, rng, run)
+        best = checkpoint.resume(history)
+    bar = _announce(progress, len(history.seconds), epochs, steps)
     try:
-        for epoch in range(start, epochs):
-            if patience is not None and history.best_epoch is not None and epoch - history.best_epoch > patience:
+        for epoch in range(len(history.seconds), epochs):
+            if _is_out_of_patience(history, epoch, patience):
                 break
-            began, correct, losses = time.perf_counter(), 0, []
-            order = to_device(rng.permutation(count))
+            began, losses, correct = time.perf_counter(), [], 0
+            order = to_device(rng.permutation(len(images)))
             for step in range(steps):
                 rows = order[step * batch_size : (step + 1) * batch_size]  # the last batch may be smaller
                 batch, batch_labels = images[rows], labels[rows]
@@ -121,25 +109,16 @@ def fit(
                 losses.append(loss * len(rows))  # stays on the device: reading it now would make a GPU wait
                 correct += (logits.argmax(axis=1) == batch_labels).sum()
                 bar.update()
-            losses = to_numpy(get_array_module(losses[0]).stack(losses)).astype(np.float64)
-            validation_loss, validation_accuracy = evaluate(model, *validation)
-            if not (np.isfinite(losses).all() and math.isfinite(validation_loss)):
-                raise FloatingPointError(_diverged(losses, epoch, optimizer.lr))
-            history.train_loss.append(float(losses.sum()) / count)
-            history.train_accuracy.append(int(correct) / count)
-            history.validation_loss.append(validation_loss)
-            history.validation_accuracy.append(validation_accuracy)
-            history.lr.append(optimizer.lr)
-            history.seconds.append(time.perf_counter() - began)
-            if best is None or validation_loss < history.validation_loss[history.best_epoch]:
+            numbers = _fetch([*losses, correct, *_measure(model, *validation)])  # the one time that a GPU has to wait
+            _record(history, numbers, len(images), optimizer.lr, time.perf_counter() - began)
+            if best is None or history.validation_loss[epoch] < history.validation_loss[history.best_epoch]:
                 best, history.best_epoch = model.copy_weights(), epoch
             if progress:
                 tqdm.write(history.row(epoch))
             if checkpoint is not None:
-                _save_checkpoint(checkpoint, model, optimizer, rng, history, best, run)
+                checkpoint.save(history, best)
     except KeyboardInterrupt:
-        for values in (value for value in vars(history).values() if isinstance(value, list)):
-            del values[len(history.seconds) :]  # the stop may have come between two of the lines above
+        _drop_a_half_record(history)
         tqdm.write(f"stopped by hand in epoch {len(history.seconds) + 1}")
     finally:
         bar.close()
@@ -153,83 +132,85 @@ def fit(
 
 def evaluate(model: Sequential, images: np.ndarray, labels: np.ndarray, batch_size: int = 512) -> tuple[float, float]:
     """Return (mean cross-entropy in nats, accuracy in 0..1) of a model on images (N, ...) with labels (N,)."""
-    logits = model.predict(images, batch_size)
-    labels = to_numpy(labels)
-    loss, _ = cross_entropy(logits.astype(np.float64), labels)
-    return float(loss), float((logits.argmax(axis=1) == labels).mean())
+    loss, accuracy = _fetch(_measure(model, images, to_device(labels), batch_size, validate=True)).tolist()
+    return loss, accuracy
+
+
+def _measure(model: Sequential, images, labels, batch_size: int = 512, validate: bool = False) -> list:
+    """Return what `evaluate` does, as two scalars that stay on the device."""
+    logits = forward_in_batches(model, images, batch_size)
+    loss, _ = cross_entropy(logits.astype(np.float64), labels, validate=validate)
+    return [loss, (logits.argmax(axis=1) == labels).mean()]
+
+
+def _fetch(scalars: list) -> np.ndarray:
+    """Return scalars of one device as a NumPy array of float64, in one transfer."""
+    return to_numpy(get_array_module(scalars[-1]).stack(scalars).astype(np.float64))
 
 
 def _checked(model: Sequential, images, labels, name: str):
-    """Return images and labels on the device; raise ValueError where they cannot be trained or evaluated on."""
+    """Return images and labels on the device; raise ValueError where they cannot be trained or evaluated on.
+
+    They are looked at where they are: what comes from the processor is checked there, and no GPU has to wait.
+    """
     images, labels = (x if hasattr(x, "ndim") else np.asarray(x) for x in (images, labels))
     if len(images) == 0 or labels.ndim != 1 or len(images) != len(labels):
         raise ValueError(f"expected {name} images (N, ...) and labels (N,), got {images.shape} and {labels.shape}")
-    images, labels = to_device(images), to_device(labels)
     if images.dtype.kind == "f" and not math.isfinite(float(images.sum(dtype=np.float64))):
         raise ValueError(f"the {name} images contain NaN or infinite pixels: find them with np.isfinite(images)")
-    check_labels(labels, model.forward(images[:1]).shape[1])
-    return images, labels
+    check_labels(labels, model.forward(to_device(images[:1])).shape[1])
+    return to_device(images), to_device(labels)
 
 
-def _diverged(losses: np.ndarray, epoch: int, lr: float) -> str:
-    bad = np.flatnonzero(~np.isfinite(losses))
-    place = f"batch {bad[0] + 1} of {len(losses)}" if len(bad) else "on the validation data"
-    return (
-        f"the loss is no longer finite in epoch {epoch + 1}, {place} (learning rate {lr:.2g}). Look at: a learning rate"
-        " 10 times smaller; the scale of the first weights; clip_norm=1; numerical gradients of a layer that you wrote."
-        " The model has its best weights so far, if an epoch was finished."
-    )
+def _check_settings(model: Sequential, optimizer: Optimizer, checkpoint, **numbers: int | None) -> None:
+    """Raise ValueError or FileNotFoundError for settings that `fit` cannot work with."""
+    for name, number in numbers.items():
+        if number is None and name == "patience":
+            continue
+        if not isinstance(number, int | np.integer) or number < 1:
+            raise ValueError(f"expected an integer of at least 1, got {name}={number!r}")
+    if optimizer.model is not model:
+        raise ValueError("the optimizer belongs to another model: make it of this one, e.g. Adam(model)")
+    if checkpoint is not None and not Path(checkpoint).resolve().parent.is_dir():
+        raise FileNotFoundError(f"the folder of checkpoint={str(checkpoint)!r} does not exist: make it first")
 
 
-def _generators(model: Sequential, rng: np.random.Generator) -> list[np.random.Generator]:
-    return [rng] + [layer.rng for layer in model.layers if hasattr(layer, "rng")]
+def _announce(progress: bool, start: int, epochs: int, steps: int) -> tqdm:
+    """Print the header of the epochs to come, and return the bar that counts their batches."""
+    if progress and start < epochs:
+        tqdm.write(HEADER)
+    hidden = not progress or "TQDM_DISABLE" in os.environ
+    return tqdm(total=epochs * steps, initial=start * steps, unit="batch", leave=False, disable=hidden)
 
 
-def _facts_of_run(optimizer, batch_size, images, labels) -> dict:
-    """Return what must be equal when a run is resumed: the optimizer's settings, the batches, the data."""
-    settings = {k: v for k, v in vars(optimizer).items() if isinstance(v, int | float | tuple) and k != "steps"}
-    data = zlib.crc32(np.ascontiguousarray(to_numpy(labels)), zlib.crc32(np.ascontiguousarray(to_numpy(images))))
-    facts = {"optimizer": type(optimizer).__name__, **settings, "batch_size": int(batch_size), "samples": len(images)}
-    return json.loads(json.dumps(facts | {"checksum of the data": data}))  # as it will be read back: a tuple is a list
+def _is_out_of_patience(history: History, epoch: int, patience: int | None) -> bool:
+    return patience is not None and history.best_epoch is not None and epoch - history.best_epoch > patience
 
 
-def _save_checkpoint(path, model, optimizer, rng, history, best, run) -> None:
-    arrays = {f"model/{name}": to_numpy(param) for name, param in model.named_parameters()}
-    arrays |= {f"best/{name}": to_numpy(param) for name, param in best.items()}
-    for name, state in optimizer.state.items():
-        arrays |= {f"optimizer/{name}/{key}": to_numpy(value) for key, value in state.items()}
-    facts = {
-        "run": run,
-        "steps": optimizer.steps,
-        "history": asdict(history),
-        "generators": [generator.bit_generator.state for generator in _generators(model, rng)],
-    }
-    save_arrays(path, arrays | {"facts": np.array(json.dumps(facts))})
+def _record(history: History, numbers: np.ndarray, count: int, lr: float, seconds: float) -> None:
+    """Append an epoch to the history. numbers: each batch's summed loss; correct samples; validation loss, accuracy.
+
+    Raises FloatingPointError, before anything is appended, if a loss is infinite or NaN.
+    """
+    losses, (correct, validation_loss, validation_accuracy) = numbers[:-3], numbers[-3:].tolist()
+    if not (np.isfinite(losses).all() and math.isfinite(validation_loss)):
+        bad = np.flatnonzero(~np.isfinite(losses))
+        place = f"batch {bad[0] + 1} of {len(losses)}" if len(bad) else "on the validation data"
+        raise FloatingPointError(
+            f"the loss is no longer finite in epoch {len(history.seconds) + 1}, {place} (learning rate {lr:.2g}). Look"
+            " at: a learning rate 10 times smaller; the scale of the first weights; clip_norm=1; numerical gradients of"
+            " a layer that you wrote. The model has its best weights so far, if an epoch was finished."
+        )
+    history.train_loss.append(float(losses.sum()) / count)
+    history.train_accuracy.append(correct / count)
+    history.validation_loss.append(validation_loss)
+    history.validation_accuracy.append(validation_accuracy)
+    history.lr.append(lr)
+    history.seconds.append(seconds)
 
 
-def _resume(path, model, optimizer, rng, run) -> tuple[History, dict]:
-    """Put everything back as `_save_checkpoint` found it; raise ValueError if the file is of another run."""
-    arrays = load_arrays(path)
-    name = Path(path).name
-    if "facts" not in arrays:
-        raise ValueError(f"{name} is no checkpoint of fit (weights alone are read by model.load): choose another name")
-    facts = json.loads(str(arrays["facts"]))
-    generators = _generators(model, rng)
-    run, before = run | {"generators": len(generators)}, facts["run"] | {"generators": len(facts["generators"])}
-    if changed := [key for key in run | before if run.get(key) != before.get(key)]:
-        changes = ", ".join(f"{key} was {before.get(key)} and is now {run.get(key)}" for key in changed)
-        raise ValueError(f"{name} belongs to another run: {changes}. Delete the file to begin anew")
-    weights, best, optimizer_state = {}, {}, {}
-    for key, value in arrays.items():
-        match key.split("/"):
-            case ["model", param_name]:
-                weights[param_name] = value
-            case ["best", param_name]:
-                best[param_name] = to_device(value)
-            case ["optimizer", param_name, state_name]:
-                optimizer_state.setdefault(param_name, {})[state_name] = to_device(value)
-    model.set_weights(weights, source=name)
-    optimizer.steps, optimizer.state = facts["steps"], optimizer_state
-    for generator, state in zip(generators, facts["generators"], strict=True):
-        generator.bit_generator.state = state
-    return History(**facts["history"]), best
+def _drop_a_half_record(history: History) -> None:
+    """Make all lists as long as the one that `_record` appends to last: the stop button may have come in between."""
+    for values in vars(history).values():
+        if isinstance(values, list):
+            del values[len(history.seconds) :]

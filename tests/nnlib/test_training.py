@@ -1,9 +1,13 @@
+import functools
+import json
+
 import numpy as np
 import pytest
 
 import nnlib.training
-from nnlib import SGD, Adam, Dropout, Flatten, Linear, ReLU, Sequential, evaluate, fit, warmup_cosine
+from nnlib import SGD, Adam, Dropout, Flatten, Linear, ReLU, Sequential, evaluate, fit, random_shift, warmup_cosine
 from nnlib.losses import cross_entropy
+from nnlib.model import load_arrays, save_arrays
 
 
 def blobs(count, rng, noise=30.0):
@@ -60,7 +64,7 @@ def test_every_sample_is_seen_once_an_epoch_with_its_own_label(monkeypatch):
         return original(x, training)
 
     def spy_loss(logits, batch_labels, validate=True):
-        if not validate:
+        if len(batch_labels) < len(images):  # not the validation data
             assert np.array_equal(batch_labels, batches[-1] % 3)
         return cross_entropy(logits, batch_labels, validate=validate)
 
@@ -109,53 +113,150 @@ def test_the_best_weights_are_a_copy_and_early_stopping_counts_patience():
     assert accuracy == history.validation_accuracy[history.best_epoch]
 
 
-@pytest.mark.parametrize("optimizer", [Adam, lambda model, lr: SGD(model, lr, momentum=0.9)])
-def test_a_run_that_stops_and_resumes_ends_with_the_same_weights(optimizer, tmp_path, monkeypatch):
-    whole, whole_history, _, _ = run(optimizer=optimizer)
-    path = tmp_path / "run.npz"
-    count = 0
-    original = nnlib.training.cross_entropy
+def run_stopped_in_epoch_4(**options):
+    """The stop button in the fourth batch of the fourth epoch (an epoch has 7)."""
+    original, count = nnlib.training.cross_entropy, 0
 
     def stop_button(logits, labels, validate=True):
         nonlocal count
-        count += not validate
-        if count == 7 * 3 + 4:  # in the middle of the fourth epoch of 7 batches
+        count += len(labels) <= 16  # a training batch
+        if count == 7 * 3 + 4:
             raise KeyboardInterrupt
         return original(logits, labels, validate=validate)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nnlib.training, "cross_entropy", stop_button)
-        _, stopped_history, _, _ = run(optimizer=optimizer, checkpoint=path)
+        return run(**options)
+
+
+def same_weights(first, second):
+    pairs = zip(first.named_parameters(), second.named_parameters(), strict=True)
+    return all(np.array_equal(a, b) for (_, a), (_, b) in pairs)
+
+
+SETTINGS = {
+    "plain": {},
+    "everything": {"clip_norm": 0.5, "augment": lambda images, rng: random_shift(images, rng, pixels=1)},
+    "nothing": {"schedule": None},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("optimizer", [Adam, lambda model, lr: SGD(model, lr, momentum=0.9)])
+def test_a_run_that_stops_and_resumes_ends_with_the_same_weights(optimizer, settings, tmp_path):
+    options = {"optimizer": optimizer, **settings}
+    whole, whole_history, _, _ = run(**options)
+    options["checkpoint"] = tmp_path / "run.npz"
+    _, stopped_history, _, _ = run_stopped_in_epoch_4(**options)
     assert len(stopped_history.seconds) == 3
-    resumed, history, _, _ = run(optimizer=optimizer, checkpoint=path)
-    for (_, a), (_, b) in zip(whole.named_parameters(), resumed.named_parameters(), strict=True):
-        assert np.array_equal(a, b)
+    resumed, history, _, _ = run(**options)
+    assert same_weights(whole, resumed)
     assert history.train_loss == whole_history.train_loss and history.best_epoch == whole_history.best_epoch
-    again, history, _, _ = run(optimizer=optimizer, checkpoint=path)  # finished already: nothing left to do
-    assert len(history.seconds) == 6
-    assert all(
-        np.array_equal(a, b) for (_, a), (_, b) in zip(whole.named_parameters(), again.named_parameters(), strict=True)
-    )
+    again, history, _, _ = run(**options)  # finished already: nothing left to do
+    assert len(history.seconds) == 6 and same_weights(whole, again)
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+def halved(but_at=None):
+    return lambda step, total: 0.25 if step == but_at else 0.5
+
+
+def shift_by(pixels):
+    return lambda images, rng: random_shift(images, rng, pixels=pixels)
+
+
+CHANGED = {  # the first run's settings, what changes, and what is said of it
+    "more epochs": ({}, {"epochs": 9}, r"epochs was 6 and is now 9 \(to train .* with a new checkpoint\)"),
+    "fewer epochs": ({"schedule": None}, {"epochs": 4}, "epochs was 6 and is now 4"),
+    "clipping": ({}, {"clip_norm": 1}, r"clip_norm was None and is now 1\.0 \(its first epochs"),
+    "no clipping": ({"clip_norm": 2.5}, {"clip_norm": None}, r"clip_norm was 2\.5 and is now None"),
+    "no schedule": ({}, {"schedule": None}, r"schedule was warmup_cosine\S+ \(factors 0\.2, .*\) and is now None"),
+    "a schedule": (
+        {"schedule": None},
+        {"schedule": halved()},
+        r"was None and is now halved\S+ \(factors 0\.5, 0\.5, 0",
+    ),
+    "warm-up": (
+        {},
+        {"schedule": warmup_cosine(0.3)},
+        r"factors 0\.2, .* and is now warmup_cosine\S+ \(factors 0\.0769",
+    ),
+    "one step": ({"schedule": halved()}, {"schedule": halved(3)}, "still called halved.*but gives other factors"),
+    "augmentation": ({}, {"augment": random_shift}, "augment was None and is now random_shift"),
+    "no augmentation": ({"augment": random_shift}, {"augment": None}, "augment was random_shift and is now None"),
+    "a closure": (
+        {"augment": shift_by(2)},
+        {"augment": shift_by(3)},
+        "still called .*lambda.* but makes other pictures",
+    ),
+    "a partial": (
+        {"augment": functools.partial(random_shift, pixels=1)},
+        {"augment": functools.partial(random_shift, pixels=2)},
+        "augment is still called partial but makes other pictures",
+    ),
+    "epochs and schedule": ({}, {"epochs": 9, "schedule": None}, "epochs was 6 and is now 9.*; schedule was warmup"),
+    "batches": ({}, {"batch_size": 8}, r"batch_size was 16 and is now 8\. Put it back to go on, .* delete the file"),
+    "optimizer": (
+        {},
+        {"optimizer": lambda model, lr: SGD(model, lr, momentum=0.5)},
+        r"momentum was None and is now 0\.5",
+    ),
+    "data": ({}, {"seed": 1}, "checksum of the data was"),
+}
+
+
+@pytest.mark.parametrize("first, second, said", CHANGED.values(), ids=CHANGED)
+def test_a_changed_run_is_refused_in_its_own_words(first, second, said, tmp_path):
+    path = tmp_path / "run.npz"
+    run_stopped_in_epoch_4(checkpoint=path, **first)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"^run\.npz belongs to another run: .*{said}"):
+        run(checkpoint=path, **first | second)
+    assert path.read_bytes() == before
+    resumed, _, _, _ = run(checkpoint=path, **first)
+    assert same_weights(resumed, run(**first)[0])
+
+
+def test_what_does_the_same_is_the_same(tmp_path):
+    """A function that was defined again, or got another name, is no reason to refuse."""
+    path = tmp_path / "run.npz"
+    run_stopped_in_epoch_4(checkpoint=path, schedule=halved(), augment=shift_by(2))
+    same = {"schedule": lambda step, total: 0.5, "augment": random_shift, "patience": 50}
+    assert len(run(checkpoint=path, **same)[1].seconds) == 6
+
+
+def test_other_validation_data_are_another_run(tmp_path):
+    rng = np.random.default_rng(0)
+    train, validation, model = blobs(60, rng), blobs(20, rng), network(rng)
+    options = {"optimizer": SGD(model, 0.1), "epochs": 2, "batch_size": 16, "rng": rng, "progress": False}
+    fit(model, train, validation, checkpoint=tmp_path / "run.npz", **options)
+    with pytest.raises(ValueError, match="checksum of the data was"):
+        fit(model, train, (validation[0], 2 - validation[1]), checkpoint=tmp_path / "run.npz", **options)
+
+
+def test_files_that_are_no_checkpoint_of_this_version(tmp_path):
     path = tmp_path / "run.npz"
     model, _, _, _ = run(epochs=1, checkpoint=path)
-    with pytest.raises(ValueError, match=r"belongs to another run: batch_size was 16 and is now 8\. Delete"):
-        run(epochs=2, batch_size=8, checkpoint=path)
-    with pytest.raises(ValueError, match=r"momentum was None and is now 0\.5"):
-        run(epochs=2, optimizer=lambda model, lr: SGD(model, lr, momentum=0.5), checkpoint=path)
-    with pytest.raises(ValueError, match="checksum of the data was"):
-        run(epochs=2, seed=1, checkpoint=path)
-    with pytest.raises(FileNotFoundError, match=r"the folder of checkpoint=.* does not exist"):
-        run(epochs=2, checkpoint=tmp_path / "nowhere" / "run.npz")
+    arrays = load_arrays(path)
+    facts = json.loads(str(arrays["facts"]))
+    del facts["format"], facts["run"]["schedule"]  # as the first version wrote it
+    save_arrays(path, arrays | {"facts": np.array(json.dumps(facts))})
+    with pytest.raises(ValueError, match=r"run\.npz is a checkpoint of another version of nnlib.* delete the file"):
+        run(epochs=1, checkpoint=path)
     model.save(path)
     with pytest.raises(ValueError, match="is no checkpoint of fit"):
-        run(epochs=2, checkpoint=path)
+        run(epochs=1, checkpoint=path)
+    with pytest.raises(FileNotFoundError, match=r"the folder of checkpoint=.* does not exist"):
+        run(epochs=1, checkpoint=tmp_path / "nowhere" / "run.npz")
+
+
+def test_without_a_checkpoint_nothing_is_described(monkeypatch):
+    """A checksum of all data takes time, and a schedule is asked for each step once."""
+    monkeypatch.setattr(nnlib.training, "describe", lambda *facts: pytest.fail("described for no file"))
+    run(epochs=1)
 
 
 def test_the_stop_button_leaves_the_best_weights_and_a_history(monkeypatch, capsys):
-    original, count = nnlib.training.evaluate, 0
+    original, count = nnlib.training._measure, 0
 
     def pressed(*args):
         nonlocal count
@@ -164,8 +265,9 @@ def test_the_stop_button_leaves_the_best_weights_and_a_history(monkeypatch, caps
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(nnlib.training, "evaluate", pressed)
+    monkeypatch.setattr(nnlib.training, "_measure", pressed)
     model, history, _, validation = run(epochs=20, progress=True)
+    monkeypatch.undo()
     assert len(history.train_loss) == len(history.validation_loss) == 3
     assert evaluate(model, *validation)[0] == min(history.validation_loss)
     assert "stopped by hand in epoch 4" in capsys.readouterr().out
