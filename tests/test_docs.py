@@ -10,6 +10,9 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")) + sorted((ROOT / "nnlib").rglob("*.py"))
 NOTEBOOKS = {path.name[:2]: path for path in SOURCES if path.parent.name == "notebooks"}
 PLANNED = {"09", "10", "11", "12"}  # a page may name these before they are here
+GREEK = "alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon"
+GREEK = {*GREEK.split(), "phi", "varphi", "chi", "psi", "omega", "ell"}
+NOT_YET = {"01": {"L"}, "03": {"Y"}, "07": {"B", "F"}}  # letters of the first edition that are still to go
 
 
 def read(name: str) -> str:
@@ -165,6 +168,24 @@ def test_every_symbol_is_used_where_the_table_says(row):
 def test_no_symbol_has_two_rows():
     symbols = [symbol for row in rows(read("symbols.md")) for symbol in re.findall(r"\$(.+?)\$", row[0])]
     assert len(symbols) == len(set(symbols)) > 40
+
+
+def letters(tex: str) -> set[str]:
+    """The letters of a formula, Latin and Greek, without its words (`\\text{loss}`, `\\max`)."""
+    tex = re.sub(r"\\(?:text|operatorname|begin|end)\{[^}]*\}", " ", tex)
+    commands = set(re.findall(r"\\([A-Za-z]+)", tex))
+    return (commands & GREEK) | set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", tex)))
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_every_letter_of_a_formula_is_in_the_table(number):
+    known = letters(" ".join(row[0] for row in rows(read("symbols.md")))) | {"d", "e"}  # derivatives, Euler's number
+    strange = letters(formulas(NOTEBOOKS[number].read_text("utf-8"))) - known - NOT_YET.get(number, set())
+    assert not strange, f"{NOTEBOOKS[number].name}: take a symbol of docs/symbols.md for {sorted(strange)}, or a word"
+
+
+def test_letters_are_seen_and_words_are_not():
+    assert letters(r"\frac{\text{loss}(w)}{2\epsilon} \le \max_j W_{fk}^\top \hat{x}") == set("wjWfkx") | {"epsilon"}
 
 
 def test_a_symbol_that_nobody_uses_is_found():
