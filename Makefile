@@ -6,15 +6,14 @@ PY := .venv/bin/python
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install -qq -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
 NOTEBOOK ?=
+NOTEBOOKS := notebooks/$(if $(NOTEBOOK),$(basename $(notdir $(NOTEBOOK))).ipynb)
+JOBS ?= 2
 SEED ?= 1
 FORMAT ?= plain
 SUBMISSIONS ?= submissions
 SCHEDULER ?=
 ifdef DATA
 export NNLIB_DATA := $(DATA)
-endif
-ifdef JOBS
-export NNLIB_JOBS := $(JOBS)
 endif
 
 .DEFAULT_GOAL := help
@@ -35,19 +34,30 @@ lab: .venv/.has-course  ## open the notebooks in JupyterLab
 	@$(PY) -m tools.shared.pinned $(PY) -m jupyterlab --ServerApp.root_dir=notebooks
 
 run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick; JOBS=2)
-	@$(PY) -m tools.instructor.run $(NOTEBOOK)
+	@$(PY) -m tools.instructor.run --jobs $(JOBS) $(NOTEBOOK)
 
 reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook (or NOTEBOOK=01_mlp, path/to/my.ipynb, results)
 	@$(PY) -m tools.instructor.reports $(if $(NOTEBOOK),"$(NOTEBOOK)")
 
+# The four stages of `make test`, each a command that you can type. OpenBLAS's threads would only get in each other's way.
+STYLE = $(PY) -m ruff check . && $(PY) -m ruff format --check .
+UNIT = OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal
+CELLS = $(PY) -m pytest --nbval -n $(JOBS) --dist loadfile $(NOTEBOOKS)
+EXERCISES = OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q -m editions -n $(JOBS) --dist worksteal tests/tools/instructor/test_editions.py
+
 test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests, every stored digit of the notebooks, every exercise
-	@$(PY) -m tools.test
+	@failed=; \
+	echo "--- style"; ($(STYLE)) || failed="$$failed style"; \
+	echo "--- unit tests"; $(UNIT) || failed="$$failed unit-tests"; \
+	echo "--- notebooks"; $(CELLS) || failed="$$failed notebooks"; \
+	echo "--- exercises"; $(EXERCISES) || failed="$$failed exercises"; \
+	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; else echo "All four stages passed: style, unit tests, notebooks, exercises."; fi
 
 test-lab: .venv/.has-course .venv/.has-test .venv/.has-lab  ## JupyterLab in a real browser (CHROMIUM=...): screenshots in reports/
 	@$(PY) -m pytest tests/lab.py
 
 claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arithmetic and with another seed? (SEED=1)
-	@$(PY) -m tools.verify --claims --seed $(SEED) $(NOTEBOOK)
+	@NNLIB_SEED=$(SEED) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile $(NOTEBOOKS)
 
 build: .venv/.has-course  ## compute the stored outputs anew (or NOTEBOOK=01_mlp): look at them, commit the pair
 	@$(PY) -m tools.author.build $(NOTEBOOK)
@@ -82,9 +92,9 @@ clean:  ## remove results, reports, caches and .venv; the data stays
 
 .venv/bin/pip:
 	@command -v $(PYTHON) > /dev/null || { \
-	  echo "There is no $(PYTHON) here. Install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12 ..."; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
-	  echo "This course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "There is no $(PYTHON) here. Install Python 3.11 to 3.14, or name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || { \
+	  echo "This course needs Python 3.11 to 3.14, and $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
 	  echo "If you have another one, name it: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -m venv .venv || { \
 	  echo "$(PYTHON) could not make .venv (on Debian and Ubuntu: apt install python3-venv)."; rm -rf .venv; exit 1; }

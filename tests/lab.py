@@ -17,10 +17,10 @@ import urllib.request
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tools import parallel
 from tools.shared import notebooks, pairs
 
 NAME = "01_mlp"
@@ -73,7 +73,8 @@ def lab(tmp_path):
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/status?token={token}"), server, log)
         yield folder, f"http://127.0.0.1:{port}/lab/tree/{NAME}.ipynb?token={token}"
     finally:
-        parallel.kill(server.pid)
+        for process in (*psutil.Process(server.pid).children(recursive=True), server):
+            process.kill()
         server.wait()
 
 

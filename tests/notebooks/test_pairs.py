@@ -68,10 +68,19 @@ def test_every_picture_in_the_text_has_alternative_text(source):
 
 @every_notebook
 def test_only_known_tags_are_used(source):
-    known = {"nbval-ignore-output", "cover", "exercise", "solution", "check", "raises-exception", "torch"}
+    known = {"figure", "cover", "exercise", "solution", "check", "raises-exception", "torch", "nbval-ignore-output"}
     for number, cell in stored_cells(source):
         assert set(notebooks.tags(cell)) <= known, f"cell [{number}] has a tag that no tool knows"
         assert "NBVAL_" not in cell.source, f"cell [{number}]: use tags, which students don't see"
+
+
+@every_notebook
+def test_code_that_only_draws_is_folded_and_says_nothing_that_counts(source):
+    for number, cell in stored_cells(source):
+        if "figure" in notebooks.tags(cell):
+            assert cell.metadata["jupyter"]["source_hidden"], f"cell [{number}] is not folded"
+            printed = notebooks.printed(cell.outputs)
+            assert not printed, f"cell [{number}] is tagged figure, out of sight, and prints {printed[:80]!r}"
 
 
 @every_notebook

@@ -73,12 +73,15 @@ def find(folder: Path, names: list[str] = (), suffix: str = ".py") -> list[Path]
 
 
 def read_source(path: Path) -> nbformat.NotebookNode:
-    """Read NN_name.py as a notebook without outputs, its cells called NN-000, NN-001 and so on."""
+    """Read NN_name.py as a notebook without outputs, its cells called NN-000, NN-001 and so on.
+
+    JupyterLab shows solutions, and code that only draws, folded.
+    """
     notebook = jupytext.reads(path.read_text("utf-8"), fmt="py:percent")
     notebook.metadata.pop("jupytext", None)
     for index, cell in enumerate(notebook.cells):
         cell.id = f"{path.name[:2]}-{index:03}"
-        if "solution" in tags(cell):
+        if cell.cell_type == "code" and {"solution", "figure"} & set(tags(cell)):
             cell.metadata["jupyter"] = {"source_hidden": True}
     return notebook
 

@@ -61,3 +61,25 @@ def test_unknown_and_missing_notebooks_are_named(tmp_path):
     assert notebooks.find(tmp_path, ["01_steady.py"]) == notebooks.find(tmp_path, [str(Path("notebooks/01_steady"))])
     with pytest.raises(SystemExit, match=r"No notebook 02_other .* there is 01_steady"):
         notebooks.find(tmp_path, ["02_other"])
+
+
+def test_digits_are_compared_only_where_they_can_agree():
+    def stored(fingerprint):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('data = load_dataset("mnist")')])
+        notebook.metadata["nnlib"] = {"datasets": {"mnist": {"fingerprint": fingerprint}}}
+        return notebook
+
+    here = {"mnist": {"title": "MNIST", "source": "sample", "fingerprint": "aa"}}
+    assert notebooks.same_data(stored("aa"), here) and not notebooks.same_data(stored("bb"), here)
+    assert "MNIST, sample" in notebooks.other_data(stored("bb"), here)
+    unused = stored("aa")
+    unused.cells = []  # the source no longer loads what the outputs were made from
+    assert not notebooks.same_data(unused, here)
+
+
+def test_another_seed_or_device_is_not_that_of_the_stored_outputs(monkeypatch):
+    for name in ("NNLIB_SEED", "NNLIB_DEVICE"):
+        monkeypatch.delenv(name, raising=False)
+    assert notebooks.other_settings() is None
+    monkeypatch.setenv("NNLIB_DEVICE", "cuda")
+    assert "NNLIB_DEVICE is cuda here" in notebooks.other_settings()
