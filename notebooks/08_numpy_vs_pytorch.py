@@ -9,14 +9,18 @@
 # %% [markdown]
 # # 8 · NumPy beside PyTorch
 #
-# **What you will build.** One network, twice: in `nnlib`, which you know to the last line, and in PyTorch, which
-# everybody uses. Both begin with the same weights and see the same pictures in the same order. So everything must
-# agree: the first loss, each of 403,000 gradients, the loss at every step. It does (left), and what still differs
-# (right) is rounding, and no more. Then you train both on all of Fashion-MNIST, and put them under the clock.
+# **What you will build.** One network, twice: in `nnlib`, which you know to the last line,
+# and in PyTorch, which everybody uses. Both begin with the same weights and see the same
+# pictures in the same order. So everything must agree: the first loss, each of 403,000
+# gradients, the loss at every step. It does (left), and what still differs (right) is
+# rounding, and no more. Then you train both on all of Fashion-MNIST, and put them under the
+# clock.
 #
-# ![The losses of both over a hundred steps, one line upon the other, and how far apart](images/08_numpy_vs_pytorch.png)
+# ![The losses of both over a hundred steps, one line upon the other, and how far
+# apart](images/08_numpy_vs_pytorch.png)
 #
-# **What you need.** The convolution of notebook 03. PyTorch you need not know; here you meet it.
+# **What you need.** The convolution of notebook 03. PyTorch you need not know; here you
+# meet it.
 #
 # **How long it takes.** Three minutes of computing on a laptop.
 
@@ -33,8 +37,9 @@ from nnlib import claim, load_dataset, plots, reference
 SEED = int(os.environ.get("NNLIB_SEED", 0))
 
 # %% [markdown]
-# Is PyTorch there? The course does without it everywhere else, and you may read this notebook without it too: the
-# cells that need it begin with `if torch:` and then do nothing.
+# Is PyTorch there? The course does without it everywhere else, and you may read this
+# notebook without it too: the cells that need it begin with `if torch:` and then do
+# nothing.
 
 # %% tags=["torch"]
 try:
@@ -43,11 +48,15 @@ except ImportError:
     torch = None
 
 if torch:
-    torch.set_num_threads(1)  # one thread: the same digits at every run, and a fair clock beside NumPy with one
+    # one thread: the same digits at every run, and a fair clock beside NumPy with one
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     print("PyTorch is installed: every cell runs.")
 else:
-    print("PyTorch is NOT installed: the cells that need it do nothing. `make setup-torch` installs it.")
+    print(
+        "PyTorch is NOT installed: the cells that need it do nothing. `make setup-torch` "
+        "installs it."
+    )
 
 # %%
 data = load_dataset("fashion_mnist")
@@ -62,32 +71,43 @@ def to_images(images):
     return images.astype(np.float32) / np.float32(255)
 
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 examples = [np.flatnonzero(data.train_labels == k)[:2] for k in range(10)]
 order = np.transpose(examples).ravel()
 names = [data.class_names[k] for k in data.train_labels[order]]
 figure = plots.image_grid(
-    data.train_images[order], names, "Fashion-MNIST: ten kinds of clothes, two of each", columns=10
+    data.train_images[order],
+    names,
+    "Fashion-MNIST: ten kinds of clothes, two of each",
+    columns=10,
 )
-plots.show(figure, alt="Twenty small grey pictures of clothes in two rows, one column for each of the ten kinds.")
+plots.show(
+    figure,
+    alt="Twenty small grey pictures of clothes in two rows, one column for each of the "
+    "ten kinds.",
+)
 
 # %% [markdown]
 # ## Predict first
 #
-# Training one network twice: once in a few hundred lines of Python on top of NumPy, once in a library that thousands
-# of people have made fast. Write down what you expect:
+# Training one network twice: once in a few hundred lines of Python on top of NumPy, once in
+# a library that thousands of people have made fast. Write down what you expect:
 
 # %%
-my_loops = 10  # how many times longer than PyTorch will the seven loops of notebook 02 need?
-my_nnlib = 10  # and nnlib?
-my_points = 5.0  # how many points of test accuracy will lie between the two, once both are trained?
+# how many times longer than PyTorch will the seven loops of notebook 02 need?
+my_loops = 10
+# and nnlib?
+my_nnlib = 10
+# how many points of test accuracy will lie between the two, once both are trained?
+my_points = 5.0
 
 # %% [markdown]
 # ## One network, written twice
 #
-# A convolution with 16 filters of 5 × 5, laid on every second pixel (stride 2), ReLU, a hidden layer of 128 units,
-# ReLU, ten logits: the kind of network with which one of the reports behind this course compared NumPy and PyTorch.
-# There is no pooling in it; that comes later.
+# A convolution with 16 filters of 5 × 5, laid on every second pixel (stride 2), ReLU, a
+# hidden layer of 128 units, ReLU, ten logits: the kind of network with which one of the
+# reports behind this course compared NumPy and PyTorch. There is no pooling in it; that
+# comes later.
 
 # %%
 FILTERS, SIDE = 16, 14  # the convolution leaves 14 × 14 places
@@ -96,7 +116,9 @@ FILTERS, SIDE = 16, 14  # the convolution leaves 14 × 14 places
 def our_network(rng, init=nnlib.he_normal, dtype=np.float32):
     return nnlib.Sequential(
         [
-            nnlib.Conv2d(1, FILTERS, 5, stride=2, padding=2, rng=rng, init=init, dtype=dtype),  # (N, 14, 14, 16)
+            nnlib.Conv2d(
+                1, FILTERS, 5, stride=2, padding=2, rng=rng, init=init, dtype=dtype
+            ),  # (N, 14, 14, 16)
             nnlib.ReLU(),
             nnlib.Flatten(),  # (N, 3136)
             nnlib.Linear(SIDE * SIDE * FILTERS, 128, rng=rng, init=init, dtype=dtype),
@@ -121,47 +143,54 @@ for name, param in our_network(np.random.default_rng(SEED)).named_parameters():
     print(f"{name:4} {param.shape!s:14} {param.size:8,} numbers")
 
 # %% [markdown]
-# You could have written the second one yourself: our names are PyTorch's names. Two things differ. PyTorch needs no
-# `rng` (it has one global source of random numbers), and it has no `backward` that you could read: it remembers every
-# operation, and walks the list back by itself. That is called *autograd*.
+# You could have written the second one yourself: our names are PyTorch's names. Two things
+# differ. PyTorch needs no `rng` (it has one global source of random numbers), and it has no
+# `backward` that you could read: it remembers every operation, and walks the list back by
+# itself. That is called *autograd*.
 #
 # ## Moving the weights across
 #
-# To compare the two, they must begin equal. Copying numbers is easy; the question is *which axis is which*.
+# To compare the two, they must begin equal. Copying numbers is easy; the question is *which
+# axis is which*.
 #
 # | | nnlib | PyTorch |
 # | --- | --- | --- |
 # | pictures | $(N, H, W, C)$, channels last | $(N, C, H, W)$, channels first |
-# | a convolution's weights | $(k_h, k_w, C_\text{in}, C_\text{out})$ | $(C_\text{out}, C_\text{in}, k_h, k_w)$ |
+# | a convolution's weights | `(kh, kw, C_in, C_out)` | `(C_out, C_in, kh, kw)` |
 # | a Linear's weights | (in, out): $y = xW + b$ | (out, in): $y = xW^T + b$ |
 #
-# So far it is a matter of `transpose`. The trap is in `Flatten`: it lays out a picture in the order in which the
-# numbers lie in memory, and that order is not the same. A picture of 2 × 2 pixels with three channels:
+# So far it is a matter of `transpose`. The trap is in `Flatten`: it lays out a picture in
+# the order in which the numbers lie in memory, and that order is not the same. A picture of
+# 2 × 2 pixels with three channels:
 
-# %% tags=["nbval-ignore-output"]
-channel = np.tile([0, 1, 2], 4)  # channels last: all channels of a pixel, then the next pixel
+# %% tags=["figure", "nbval-ignore-output"]
+# channels last: all channels of a pixel, then the next pixel
+channel = np.tile([0, 1, 2], 4)
 pixel = np.repeat([1, 2, 3, 4], 3)
 figure, grid = plt.subplots(2, 1, figsize=(8, 2.9))
-first = np.argsort(channel, kind="stable")  # channels first: all pixels of a channel, then the next channel
+# channels first: all pixels of a channel, then the next channel
+first = np.argsort(channel, kind="stable")
 for axes, order, title in (
     (grid[0], np.arange(12), "nnlib, channels last: pixel by pixel"),
     (grid[1], first, "PyTorch, channels first: channel by channel"),
 ):
     axes.imshow(channel[order][None], cmap="Set2", vmin=0, vmax=7, aspect="auto")
     for place, (p, c) in enumerate(zip(pixel[order], channel[order], strict=True)):
-        axes.text(place, 0, f"pixel {p}\nchannel {c + 1}", ha="center", va="center", fontsize=8)
+        axes.text(
+            place, 0, f"pixel {p}\nchannel {c + 1}", ha="center", va="center", fontsize=8
+        )
     axes.grid(False)
     axes.set(title=title, yticks=[], xticks=range(12), xlabel="place in the flattened row")
 plots.show(
     figure,
-    alt="Two rows of twelve coloured cells. Above, the colours of the three channels alternate; below, there are four "
-    "cells of each colour in a row.",
+    alt="Two rows of twelve coloured cells. Above, the colours of the three channels "
+    "alternate; below, there are four cells of each colour in a row.",
 )
 
 # %% [markdown]
-# The first Linear reads such a row. Its weights for *pixel 2, channel 1* stand in row 3 of our matrix and in column 1
-# of PyTorch's. So take its long axis apart into $(H, W, C)$, bring the channels to the front, and put it together
-# again:
+# The first Linear reads such a row. Its weights for *pixel 2, channel 1* stand in row 3 of
+# our matrix and in column 1 of PyTorch's. So take its long axis apart into $(H, W, C)$,
+# bring the channels to the front, and put it together again:
 
 
 # %%
@@ -170,14 +199,18 @@ def to_their_axes(array):
     if array.ndim == 4:
         return array.transpose(3, 2, 0, 1)  # (kh, kw, C_in, C_out) -> (C_out, C_in, kh, kw)
     if len(array) == SIDE * SIDE * FILTERS:  # the Linear that reads a flattened picture
-        array = array.reshape(SIDE, SIDE, FILTERS, -1).transpose(2, 0, 1, 3).reshape(array.shape)
+        planes = array.reshape(SIDE, SIDE, FILTERS, -1).transpose(2, 0, 1, 3)
+        array = planes.reshape(array.shape)
     return array.T  # (in, out) -> (out, in); a bias has one axis and stays as it is
 
 
 def copy_weights(ours, theirs, convert=to_their_axes):
-    """Give PyTorch's network the weights of ours: both list weight and bias, layer by layer, in the same order."""
+    """Give PyTorch's network the weights of ours: both list weight and bias, layer by
+    layer, in the same order.
+    """
+    twins = zip(ours.named_parameters(), theirs.parameters(), strict=True)
     with torch.no_grad():
-        for (_, param), twin in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        for (_, param), twin in twins:
             twin.copy_(torch.from_numpy(convert(nnlib.to_numpy(param)).copy()))
     return theirs
 
@@ -201,7 +234,10 @@ def our_pass(model, x, labels):
     model.backward(dlogits)
     found = {"logits": logits, "loss": loss}
     found = {name: nnlib.to_numpy(value) for name, value in found.items()}
-    return found | {f"d{name}": to_their_axes(nnlib.to_numpy(grad)) for name, grad in model.named_gradients()}
+    return found | {
+        f"d{name}": to_their_axes(nnlib.to_numpy(grad))
+        for name, grad in model.named_gradients()
+    }
 
 
 def their_pass(model, x, labels):
@@ -211,19 +247,30 @@ def their_pass(model, x, labels):
     model.zero_grad()  # PyTorch adds new gradients to the old ones
     loss.backward()
     found = {"logits": logits.detach().numpy(), "loss": loss.detach().numpy()}
-    names = [f"d{i}.{key}" for i, layer in enumerate(model) for key in ("W", "b") if list(layer.parameters())]
-    return found | {name: param.grad.numpy() for name, param in zip(names, model.parameters(), strict=True)}
+    names = [
+        f"d{i}.{key}"
+        for i, layer in enumerate(model)
+        for key in ("W", "b")
+        if list(layer.parameters())
+    ]
+    return found | {
+        name: param.grad.numpy()
+        for name, param in zip(names, model.parameters(), strict=True)
+    }
 
 
 def gap(ours, theirs):
-    """The largest difference between two arrays, as a fraction of the largest number in them."""
+    """The largest difference between two arrays, as a fraction of the largest number in
+    them.
+    """
     return np.abs(ours - theirs).max() / np.abs(theirs).max()
 
 
 # %% [markdown]
-# How equal is equal? In float32 a number has seven decimal digits, and whoever adds the same numbers in another order
-# rounds differently. So first in float64, with sixteen digits, where rounding has no say. If the two networks are the
-# same mathematics, all must agree to ten digits at least:
+# How equal is equal? In float32 a number has seven decimal digits, and whoever adds the
+# same numbers in another order rounds differently. So first in float64, with sixteen
+# digits, where rounding has no say. If the two networks are the same mathematics, all must
+# agree to ten digits at least:
 
 # %%
 x, labels = to_images(training_set[0][:64]), training_set[1][:64].astype(np.int64)
@@ -233,10 +280,15 @@ print(f"first loss {ours64['loss']:.4f}; knowing nothing: ln 10 = {np.log(10):.4
 
 # %% tags=["torch"]
 if torch:
-    theirs = copy_weights(our_network(np.random.default_rng(SEED), dtype=np.float64), their_network().double())
+    theirs = copy_weights(
+        our_network(np.random.default_rng(SEED), dtype=np.float64), their_network().double()
+    )
     theirs64 = their_pass(theirs, x64, labels)
     for name, value in theirs64.items():
-        print(f"{name:7} {value.shape!s:16} difference below 1e-10: {gap(ours64[name], value) < 1e-10}")
+        print(
+            f"{name:7} {value.shape!s:16} difference below 1e-10: "
+            f"{gap(ours64[name], value) < 1e-10}"
+        )
     claim(
         "in float64 logits, loss and all gradients agree to ten digits",
         max(gap(ours64[name], value) for name, value in theirs64.items()),
@@ -244,17 +296,21 @@ if torch:
     )
 
 # %% [markdown]
-# They are the same. This also proves our whole chain of gradients once more, from a side that shares no line with it.
+# They are the same. This also proves our whole chain of gradients once more, from a side
+# that shares no line with it.
 #
-# Now in float32, in which everybody trains. There is one trap. At 0, ReLU has a corner: a number that rounding pushes
-# from $+10^{-8}$ to $-10^{-8}$ is cut off, and its gradient with it. Both results are right, and yet they are not
-# close. Among the 200,000 numbers that enter a ReLU here, that does happen now and then. So for the comparison we take
+# Now in float32, in which everybody trains. There is one trap. At 0, ReLU has a corner: a
+# number that rounding pushes from $+10^{-8}$ to $-10^{-8}$ is cut off, and its gradient
+# with it. Both results are right, and yet they are not close. Among the 200,000 numbers
+# that enter a ReLU here, that does happen now and then. So for the comparison we take
 # pictures that keep away from the corner, 64 out of the first 256:
 
 
 # %%
 def away_from_corners(model, x):
-    """For each picture: is everything that enters a ReLU either exactly 0, or too large for rounding to turn it?"""
+    """For each picture: is everything that enters a ReLU either exactly 0, or too large for
+    rounding to turn it?
+    """
     x, safe = nnlib.to_device(x), np.ones(len(x), bool)
     for layer in model.layers:
         if isinstance(layer, nnlib.ReLU):
@@ -268,14 +324,21 @@ model = our_network(np.random.default_rng(SEED))
 safe = away_from_corners(model, to_images(training_set[0][:256]))
 rows = np.flatnonzero(safe)[:64]
 x, labels = to_images(training_set[0][rows]), training_set[1][rows].astype(np.int64)
-claim("at least a quarter of the pictures keep away from the corner", safe.mean(), at_least=0.25)
+claim(
+    "at least a quarter of the pictures keep away from the corner",
+    safe.mean(),
+    at_least=0.25,
+)
 
 # %% tags=["torch"]
 if torch:
     ours32 = our_pass(model, x, labels)
     theirs32 = their_pass(copy_weights(model, their_network()), x, labels)
     for name, value in theirs32.items():
-        print(f"{name:7} {value.shape!s:16} difference below 1e-5: {gap(ours32[name], value) < 1e-5}")
+        print(
+            f"{name:7} {value.shape!s:16} difference below 1e-5: "
+            f"{gap(ours32[name], value) < 1e-5}"
+        )
     claim(
         "in float32 logits, loss and all gradients agree to 1e-5",
         max(gap(ours32[name], value) for name, value in theirs32.items()),
@@ -283,25 +346,33 @@ if torch:
     )
 
 # %% [markdown]
-# What if we had forgotten about the order of `Flatten`, and only transposed? Every shape would fit, and nobody would
-# complain:
+# What if we had forgotten about the order of `Flatten`, and only transposed? Every shape
+# would fit, and nobody would complain:
 
 # %% tags=["torch"]
 if torch:
-    careless = copy_weights(model, their_network(), lambda W: W.transpose(3, 2, 0, 1) if W.ndim == 4 else W.T)
-    shapes = [value.shape == theirs32[name].shape for name, value in their_pass(careless, x, labels).items()]
+    careless = copy_weights(
+        model, their_network(), lambda W: W.transpose(3, 2, 0, 1) if W.ndim == 4 else W.T
+    )
+    shapes = [
+        value.shape == theirs32[name].shape
+        for name, value in their_pass(careless, x, labels).items()
+    ]
     print("every shape fits:", all(shapes))
     wrong = gap(ours32["logits"], their_pass(careless, x, labels)["logits"])
     claim("but the logits are off by more than a tenth of the largest", wrong, at_least=0.1)
 
 # %% [markdown]
-# That is how it goes wrong in practice: trained weights are moved to another library, and *something* comes out.
+# That is how it goes wrong in practice: trained weights are moved to another library, and
+# *something* comes out.
 #
 # ## A hundred steps
 #
-# Now both learn: stochastic gradient descent with momentum, the same batches in the same order. The optimizers have
-# the same formula ([`torch.optim.SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html)). We wrap
-# each library in a class with the same two methods, and everything after that is written once.
+# Now both learn: stochastic gradient descent with momentum, the same batches in the same
+# order. The optimizers have the same formula ([`torch.optim.SGD`][sgd]). We wrap each
+# library in a class with the same two methods, and everything after that is written once.
+#
+# [sgd]: https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
 
 
 # %%
@@ -326,7 +397,9 @@ class Ours:
 class Theirs:
     def __init__(self, model, weight_decay=0.0):
         self.model = model
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, weight_decay=weight_decay)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), lr=1.0, momentum=0.9, weight_decay=weight_decay
+        )
 
     def step(self, x, labels, lr):
         logits = self.model(their_images(x))
@@ -343,14 +416,17 @@ class Theirs:
 
 
 # %% [markdown]
-# Will the losses stay equal for ever? Each step rounds a little, in each library in its own way, and the next step
-# builds on it. To know what rounding alone can do, let nnlib also run against *itself*, with the 64 pictures of each
-# batch turned round, last to first. The mean over a batch does not care; only the order of additions changes.
+# Will the losses stay equal for ever? Each step rounds a little, in each library in its own
+# way, and the next step builds on it. To know what rounding alone can do, let nnlib also
+# run against *itself*, with the 64 pictures of each batch turned round, last to first. The
+# mean over a batch does not care; only the order of additions changes.
 
 
 # %%
 def batches(epochs, images, labels, batch_size=64, augment=None):
-    """Yield (x, labels) for every step: shuffled anew in each epoch, but by the same random numbers in each call."""
+    """Yield (x, labels) for every step: shuffled anew in each epoch, but by the same random
+    numbers in each call.
+    """
     rng = np.random.default_rng(SEED)
     for _ in range(epochs):
         order = rng.permutation(len(images))
@@ -373,7 +449,9 @@ def hundred_losses(side, dtype=np.float32, turned=False):
 
 ours = hundred_losses(Ours(our_network(np.random.default_rng(SEED))))
 turned = hundred_losses(Ours(our_network(np.random.default_rng(SEED))), turned=True)
-ours64 = hundred_losses(Ours(our_network(np.random.default_rng(SEED), dtype=np.float64)), np.float64)
+ours64 = hundred_losses(
+    Ours(our_network(np.random.default_rng(SEED), dtype=np.float64)), np.float64
+)
 for step in (1, 10, 100):
     print(f"step {step:3}: loss {ours64[step - 1]:.4f} in float64")
 
@@ -381,51 +459,81 @@ for step in (1, 10, 100):
 if torch:
     copied = copy_weights(our_network(np.random.default_rng(SEED)), their_network())
     theirs = hundred_losses(Theirs(copied))
-    copied = copy_weights(our_network(np.random.default_rng(SEED), dtype=np.float64), their_network().double())
+    copied = copy_weights(
+        our_network(np.random.default_rng(SEED), dtype=np.float64), their_network().double()
+    )
     theirs64 = hundred_losses(Theirs(copied), np.float64)
-    claim("in float64 all hundred losses agree to 1e-4", np.abs(ours64 - theirs64).max(), at_most=1e-4)
+    claim(
+        "in float64 all hundred losses agree to 1e-4",
+        np.abs(ours64 - theirs64).max(),
+        at_most=1e-4,
+    )
     claim("in float32 the first ten do", np.abs(ours - theirs)[:10].max(), at_most=1e-4)
 
-# %% tags=["nbval-ignore-output", "torch", "cover"]
+# %% tags=["cover", "figure", "nbval-ignore-output", "torch"]
 if torch:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     steps = np.arange(1, 101)
     left.plot(steps, theirs, color="C1", linewidth=6, alpha=0.5, label="PyTorch")
     left.plot(steps, ours, color="black", linewidth=1, label="nnlib")
-    left.set(title="The same loss at each of the first hundred steps", xlabel="step", ylabel="loss (nats)")
+    left.set(
+        title="The same loss at each of the first hundred steps",
+        xlabel="step",
+        ylabel="loss (nats)",
+    )
     left.legend()
     for label, gaps, style in (
-        ("float32: nnlib − nnlib, batches turned", ours - turned, {"color": "grey", "marker": "x"}),
+        (
+            "float32: nnlib − nnlib, batches turned",
+            ours - turned,
+            {"color": "grey", "marker": "x"},
+        ),
         ("float32: nnlib − PyTorch", ours - theirs, {"color": "C1", "marker": "o"}),
         ("float64: nnlib − PyTorch", ours64 - theirs64, {"color": "C0", "marker": "."}),
     ):
-        right.semilogy(steps, np.maximum(np.abs(gaps), 1e-17), linestyle="", markersize=4, label=label, **style)
+        right.semilogy(
+            steps,
+            np.maximum(np.abs(gaps), 1e-17),
+            linestyle="",
+            markersize=4,
+            label=label,
+            **style,
+        )
     right.axhline(1e-4, color="grey", linestyle=":", label="1e-4")
-    right.set(title="How far apart they are", xlabel="step", ylabel="difference (nats)", ylim=(5e-18, 3))
+    right.set(
+        title="How far apart they are",
+        xlabel="step",
+        ylabel="difference (nats)",
+        ylim=(5e-18, 3),
+    )
     right.legend(loc="lower left", bbox_to_anchor=(0.02, 0.16), fontsize=8)
     plots.show(
         figure,
-        alt="Left, the loss over a hundred steps: a thin black line for nnlib runs inside a wide orange one for "
-        "PyTorch. Right, the differences on a logarithmic axis: in float32 those between nnlib and PyTorch and those "
-        "between nnlib and itself begin near one ten-millionth; in float64 they stay at the bottom.",
+        alt="Left, the loss over a hundred steps: a thin black line for nnlib runs inside "
+        "a wide orange one for PyTorch. Right, the differences on a logarithmic axis: in "
+        "float32 those between nnlib and PyTorch and those between nnlib and itself begin "
+        "near one ten-millionth; in float64 they stay at the bottom.",
     )
 
 # %% [markdown]
-# On the left you see one line upon the other. The right side shows what float32 can do: sooner or later, a number close
-# to a ReLU's corner tips over in one of the two and not in the other, its gradient with it, and from there the
-# difference grows like an avalanche. In which step that happens is luck: within these hundred it may catch nnlib and
-# PyTorch (orange), nnlib and itself (grey), both or neither. But in the long run nnlib does not stay with itself either
-# (you will see it below), so nothing is left that would need another explanation. With nine more digits (blue) nothing
-# tips, and the two stay together. (A point on the lower rim is a difference of exactly 0.)
+# On the left you see one line upon the other. The right side shows what float32 can do:
+# sooner or later, a number close to a ReLU's corner tips over in one of the two and not in
+# the other, its gradient with it, and from there the difference grows like an avalanche. In
+# which step that happens is luck: within these hundred it may catch nnlib and PyTorch
+# (orange), nnlib and itself (grey), both or neither. But in the long run nnlib does not
+# stay with itself either (you will see it below), so nothing is left that would need
+# another explanation. With nine more digits (blue) nothing tips, and the two stay together.
+# (A point on the lower rim is a difference of exactly 0.)
 #
 # Remember this picture when somebody's training "cannot be reproduced".
 #
 # ## Both trained to the end
 #
-# All training pictures, eight epochs, in float64. Half of the pictures are mirrored, by lot, anew in each epoch (a
-# mirrored shoe is a shoe); there is a little weight decay, and a learning rate that climbs for a moment and then fades
-# along a cosine. All of this was chosen on the validation set, and the weights are those of the last step. The loop
-# knows its contender only by `step` and `logits`, so it trains either:
+# All training pictures, eight epochs, in float64. Half of the pictures are mirrored, by
+# lot, anew in each epoch (a mirrored shoe is a shoe); there is a little weight decay, and a
+# learning rate that climbs for a moment and then fades along a cosine. All of this was
+# chosen on the validation set, and the weights are those of the last step. The loop knows
+# its contender only by `step` and `logits`, so it trains either:
 
 
 # %%
@@ -433,22 +541,32 @@ EPOCHS, LR, DECAY = 8, 0.04, 0.0005
 
 
 def evaluate(side, images, labels, dtype=np.float32):
-    """Mean loss (nats) and accuracy (0..1) on uint8 images, and the class that each was given."""
-    parts = [side.logits(to_images(images[start : start + 500]).astype(dtype)) for start in range(0, len(images), 500)]
+    """Mean loss (nats) and accuracy (0..1) on uint8 images, and the class that each was
+    given.
+    """
+    parts = [
+        side.logits(to_images(images[start : start + 500]).astype(dtype))
+        for start in range(0, len(images), 500)
+    ]
     logits = np.concatenate(parts).astype(np.float64)
     answers = logits.argmax(axis=1)
-    return float(nnlib.cross_entropy(logits, labels)[0]), float((answers == labels).mean()), answers
+    loss, accuracy = nnlib.cross_entropy(logits, labels)[0], (answers == labels).mean()
+    return float(loss), float(accuracy), answers
 
 
 def train(side, dtype=np.float64):
     """Train one contender to the end."""
     steps_an_epoch = -(-len(training_set[0]) // 64)
     schedule = nnlib.warmup_cosine(0.1)
-    for step, (x, labels) in enumerate(batches(EPOCHS, *training_set, augment=nnlib.random_flip)):
+    steps = enumerate(batches(EPOCHS, *training_set, augment=nnlib.random_flip))
+    for step, (x, labels) in steps:
         side.step(x.astype(dtype), labels, LR * schedule(step, EPOCHS * steps_an_epoch))
         if (step + 1) % steps_an_epoch == 0:
             loss, accuracy, _ = evaluate(side, *validation_set, dtype)
-            print(f"epoch {(step + 1) // steps_an_epoch}: validation loss {loss:.4f}, accuracy {accuracy:.2%}")
+            print(
+                f"epoch {(step + 1) // steps_an_epoch}: validation loss {loss:.4f}, "
+                f"accuracy {accuracy:.2%}"
+            )
 
 
 nnlib_side = Ours(our_network(np.random.default_rng(SEED), dtype=np.float64), DECAY)
@@ -456,45 +574,69 @@ train(nnlib_side)
 
 # %% tags=["nbval-ignore-output", "torch"]
 if torch:
-    copied = copy_weights(our_network(np.random.default_rng(SEED), dtype=np.float64), their_network().double())
+    copied = copy_weights(
+        our_network(np.random.default_rng(SEED), dtype=np.float64), their_network().double()
+    )
     pytorch_side = Theirs(copied, DECAY)
     train(pytorch_side)
 
 # %% [markdown]
-# The same table twice, is it not? (Still, PyTorch's digits depend on the processor in ways that we don't control, so
-# its tables are never compared; what is checked are its claims.) Now the test set, once:
+# The same table twice, is it not? (Still, PyTorch's digits depend on the processor in ways
+# that we don't control, so its tables are never compared; what is checked are its claims.)
+# Now the test set, once:
 
 # %%
-_, nnlib_accuracy, nnlib_answers = evaluate(nnlib_side, data.test_images, data.test_labels, np.float64)
+_, nnlib_accuracy, nnlib_answers = evaluate(
+    nnlib_side, data.test_images, data.test_labels, np.float64
+)
 print(f"nnlib: test accuracy {nnlib_accuracy:.2%}")
 
 # %% tags=["nbval-ignore-output", "torch"]
 if torch:
-    _, pytorch_accuracy, pytorch_answers = evaluate(pytorch_side, data.test_images, data.test_labels, np.float64)
+    _, pytorch_accuracy, pytorch_answers = evaluate(
+        pytorch_side, data.test_images, data.test_labels, np.float64
+    )
     points = 100 * abs(nnlib_accuracy - pytorch_accuracy)
     print(f"PyTorch: test accuracy {pytorch_accuracy:.2%}")
-    print(f"pictures to which the two give different answers: {np.sum(nnlib_answers != pytorch_answers)}")
+    print(
+        "pictures to which the two give different answers: "
+        f"{np.sum(nnlib_answers != pytorch_answers)}"
+    )
     print(f"points between the two: {points:.2f}; you predicted {my_points}")
 
 # %%
 bar = 0.9 if full else 0.75
-claim(f"nnlib names at least {bar:.0%} of the test pictures rightly", nnlib_accuracy, at_least=bar)
+claim(
+    f"nnlib names at least {bar:.0%} of the test pictures rightly",
+    nnlib_accuracy,
+    at_least=bar,
+)
 
 # %% tags=["torch"]
 if torch:
-    claim(f"PyTorch names at least {bar:.0%} of the test pictures rightly", pytorch_accuracy, at_least=bar)
+    claim(
+        f"PyTorch names at least {bar:.0%} of the test pictures rightly",
+        pytorch_accuracy,
+        at_least=bar,
+    )
     claim("the two lie within 0.3 points of each other", points, at_most=0.3)
     same = np.mean(nnlib_answers == pytorch_answers)
-    claim("they give the same answer for at least 99.9 % of the pictures", same, at_least=0.999)
+    claim(
+        "they give the same answer for at least 99.9 % of the pictures",
+        same,
+        at_least=0.999,
+    )
 
 # %% [markdown]
-# The report that this notebook answers found 71.74 % for its NumPy and 83.70 % for PyTorch. What does PyTorch do
-# better? Nothing. Given the same weights, batches and formulas, the two are one network. What separated them there was
-# not the library: a recipe, or a bug. (Which, no report can tell.) We shall take recipes apart below.
+# The report that this notebook answers found 71.74 % for its NumPy and 83.70 % for PyTorch.
+# What does PyTorch do better? Nothing. Given the same weights, batches and formulas, the
+# two are one network. What separated them there was not the library: a recipe, or a bug.
+# (Which, no report can tell.) We shall take recipes apart below.
 #
-# And in float32, in which everybody trains? There the avalanche comes sooner or later, and then the two are as far
-# apart as any two trainings that differ in rounding. How far is that? nnlib against itself once more, its batches
-# turned round, three epochs on 10,000 pictures:
+# And in float32, in which everybody trains? There the avalanche comes sooner or later, and
+# then the two are as far apart as any two trainings that differ in rounding. How far is
+# that? nnlib against itself once more, its batches turned round, three epochs on 10,000
+# pictures:
 
 
 # %%
@@ -502,7 +644,9 @@ few = tuple(part[:10_000] for part in training_set)
 
 
 def short_training(side, epochs, turned=False):
-    """Train in float32 on few pictures. Returns the loss of every step, and the seconds an epoch."""
+    """Train in float32 on few pictures.
+    Returns the loss of every step, and the seconds an epoch.
+    """
     schedule, losses, began = nnlib.warmup_cosine(0.1), [], time.perf_counter()
     steps = epochs * -(-len(few[0]) // 64)
     for step, (x, labels) in enumerate(batches(epochs, *few)):
@@ -519,24 +663,33 @@ for turned in (False, True):
     _, accuracy, answer = evaluate(side, *validation_set)
     answers.append(answer)
     paths.append(losses)
-    print(f"{'turned round' if turned else 'as they are':12}: validation accuracy {accuracy:.2%}")
+    print(
+        f"{'turned round' if turned else 'as they are':12}:"
+        f" validation accuracy {accuracy:.2%}"
+    )
 print(f"the same answer for {np.mean(answers[0] == answers[1]):.1%} of the pictures")
 if full:  # the sample's three epochs are too short
     drift = np.abs(np.subtract(*paths)).max()
-    claim("at some step the losses of nnlib and itself are more than a thousandth apart", drift, at_least=1e-3)
+    claim(
+        "at some step the losses of nnlib and itself are more than a thousandth apart",
+        drift,
+        at_least=1e-3,
+    )
 
 # %% [markdown]
-# Wherever those answers differ, nothing but rounding made them differ. Remember that when somebody shows you a small
-# improvement, from one training each.
+# Wherever those answers differ, nothing but rounding made them differ. Remember that when
+# somebody shows you a small improvement, from one training each.
 #
 # ## The honest clocks
 #
-# The report needed 1975 seconds an epoch with NumPy, and 1.7 with PyTorch. That *is* PyTorch's doing, is it not? Let us
-# put four versions of our network under the clock, which differ in nothing but how the convolution is computed:
+# The report needed 1975 seconds an epoch with NumPy, and 1.7 with PyTorch. That *is*
+# PyTorch's doing, is it not? Let us put four versions of our network under the clock, which
+# differ in nothing but how the convolution is computed:
 #
 # * **loops**: the seven loops of notebook 02,
 # * **im2col**: notebook 03 as we first wrote it: all rows of the batch at once,
-# * **nnlib**: the same in chunks that stay in the cache, and without the gradient for the pictures,
+# * **nnlib**: the same in chunks that stay in the cache, and without the gradient for the
+#   pictures,
 # * **PyTorch**, with one thread as NumPy here, and with all there are.
 
 
@@ -555,10 +708,11 @@ class Loops(nnlib.Conv2d):
 class Im2col(nnlib.Conv2d):
     def forward(self, x, training=False):
         padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
-        patches = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2))[:, ::2, ::2]
-        patches = patches.transpose(0, 1, 2, 4, 5, 3)  # (N, Ho, Wo, kh, kw, C)
-        self.rows, self.shape, W = patches.reshape(-1, 25 * x.shape[3]), x.shape, self.params["W"]
-        return (self.rows @ W.reshape(-1, W.shape[3]) + self.params["b"]).reshape(*patches.shape[:3], -1)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2))
+        patches = windows[:, ::2, ::2].transpose(0, 1, 2, 4, 5, 3)  # (N, Ho, Wo, kh, kw, C)
+        self.rows, self.shape = patches.reshape(-1, 25 * x.shape[3]), x.shape
+        W, b = self.params["W"], self.params["b"]
+        return (self.rows @ W.reshape(-1, W.shape[3]) + b).reshape(*patches.shape[:3], -1)
 
     def backward(self, dout, input_grad=True):
         W, d = self.params["W"], dout.reshape(-1, dout.shape[3])
@@ -567,9 +721,13 @@ class Im2col(nnlib.Conv2d):
 
 
 def on_processor(convolution=nnlib.Conv2d):
-    """Our network as NumPy arrays, even where NNLIB_DEVICE says otherwise, with this class of convolution in it."""
+    """Our network as NumPy arrays, even where NNLIB_DEVICE says otherwise, with this class
+    of convolution in it.
+    """
     model = our_network(np.random.default_rng(SEED))
-    model.layers[0] = convolution(1, FILTERS, 5, stride=2, padding=2, rng=np.random.default_rng(SEED))
+    model.layers[0] = convolution(
+        1, FILTERS, 5, stride=2, padding=2, rng=np.random.default_rng(SEED)
+    )
     for layer in model.layers:
         layer.params = {name: nnlib.to_numpy(param) for name, param in layer.params.items()}
     return model
@@ -582,14 +740,20 @@ def numpy_pass(model, x, labels):
 
 
 x, labels = to_images(training_set[0][:2]), training_set[1][:2]
-fast, slow, plain = (numpy_pass(on_processor(kind), x, labels) for kind in (nnlib.Conv2d, Loops, Im2col))
-worst = max(gap(one, other) for others in (slow, plain) for one, other in zip(fast, others, strict=True))
+fast, slow, plain = (
+    numpy_pass(on_processor(kind), x, labels) for kind in (nnlib.Conv2d, Loops, Im2col)
+)
+worst = max(
+    gap(one, other)
+    for others in (slow, plain)
+    for one, other in zip(fast, others, strict=True)
+)
 claim("loops, im2col and nnlib compute the same, to 1e-4", worst, at_most=1e-4)
 
 # %% [markdown]
-# A clock for one training step on 64 pictures, with a hand at every layer. For nnlib it stops the time around each
-# `forward` and `backward`. For PyTorch we do what autograd does, but layer by layer, so that its clock has the same
-# hands.
+# A clock for one training step on 64 pictures, with a hand at every layer. For nnlib it
+# stops the time around each `forward` and `backward`. For PyTorch we do what autograd does,
+# but layer by layer, so that its clock has the same hands.
 
 
 # %%
@@ -601,7 +765,8 @@ class Clock:
     """Adds up the seconds between its calls, by the name of what was done."""
 
     def __init__(self):
-        self.parts, self.last = dict.fromkeys([*dict.fromkeys(PARTS), "loss", "optimizer"], 0.0), time.perf_counter()
+        self.parts = dict.fromkeys([*dict.fromkeys(PARTS), "loss", "optimizer"], 0.0)
+        self.last = time.perf_counter()
 
     def __call__(self, name):
         now = time.perf_counter()
@@ -629,7 +794,8 @@ def their_timed_step(side, x, labels):
     side.optimizer.zero_grad()
     layers, clock, kept = list(zip(PARTS, side.model, strict=True)), Clock(), []
     for name, layer in layers:
-        x = x.detach().requires_grad_(layer is not side.model[0])  # cut: each layer gets a graph of its own
+        # cut: each layer gets a graph of its own
+        x = x.detach().requires_grad_(layer is not side.model[0])
         kept.append((x, layer(x)))
         x = kept[-1][1]
         clock(name)
@@ -648,9 +814,10 @@ def their_timed_step(side, x, labels):
 
 
 # %% [markdown]
-# The contenders take turns, and of every part the fastest time counts: whatever else the computer is doing can only
-# make it slower. Waiting for 64 pictures in loops would try your patience, so the loops get one picture, and the time
-# of their convolution is multiplied by 64. (Their other layers are those of im2col.)
+# The contenders take turns, and of every part the fastest time counts: whatever else the
+# computer is doing can only make it slower. Waiting for 64 pictures in loops would try your
+# patience, so the loops get one picture, and the time of their convolution is multiplied
+# by 64. (Their other layers are those of im2col.)
 
 # %% tags=["nbval-ignore-output"]
 contenders = {
@@ -659,8 +826,8 @@ contenders = {
 }
 if torch:
     tensors = their_images(x), torch.from_numpy(labels)
-    contenders["PyTorch"] = (their_timed_step, Theirs(their_network()), *tensors)
-    contenders["PyTorch, all threads"] = (their_timed_step, Theirs(their_network()), *tensors)
+    for name in ("PyTorch", "PyTorch, all threads"):
+        contenders[name] = (their_timed_step, Theirs(their_network()), *tensors)
 
 runs = {name: [] for name in contenders}
 for _ in range(5):
@@ -672,27 +839,47 @@ for _ in range(5):
 if torch:
     torch.set_num_threads(1)
 milliseconds = {
-    name: {part: 1000 * min(run[part] for run in found) for part in found[0]} for name, found in runs.items()
+    name: {part: 1000 * min(run[part] for run in found) for part in found[0]}
+    for name, found in runs.items()
 }
-one_picture = min(our_timed_step(Ours(on_processor(Loops)), x[:1], labels[:1])["convolution"] for _ in range(2))
+one_picture = min(
+    our_timed_step(Ours(on_processor(Loops)), x[:1], labels[:1])["convolution"]
+    for _ in range(2)
+)
 in_loops = milliseconds["im2col"] | {"convolution": 64 * 1000 * one_picture}
 milliseconds = {"loops": in_loops} | milliseconds
 total = {name: sum(parts.values()) for name, parts in milliseconds.items()}
 
 print(f"{'':22}  ms a step   seconds an epoch   times nnlib")
 for name, step in total.items():
-    print(f"{name:22} {step:10,.1f} {step / 1000 * 60_000 / 64:18,.1f} {step / total['nnlib']:13,.2f}")
-print(f"\nNumPy {np.__version__}" + (f", PyTorch {torch.__version__}" if torch else "") + f", {os.cpu_count()} cores")
+    print(
+        f"{name:22} {step:10,.1f} {step / 1000 * 60_000 / 64:18,.1f} "
+        f"{step / total['nnlib']:13,.2f}"
+    )
+print(
+    f"\nNumPy {np.__version__}"
+    + (f", PyTorch {torch.__version__}" if torch else "")
+    + f", {os.cpu_count()} cores"
+)
 if torch:
     for name, guess in (("loops", my_loops), ("nnlib", my_nnlib)):
-        print(f"{name} took {total[name] / total['PyTorch']:,.1f} times as long as PyTorch; you predicted {guess}")
+        print(
+            f"{name} took {total[name] / total['PyTorch']:,.1f} times as long as PyTorch;"
+            f" you predicted {guess}"
+        )
 
-# %% tags=["nbval-ignore-output"]
-figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.6), width_ratios=[1, 1.35], sharey=True)
+# %% tags=["figure", "nbval-ignore-output"]
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(10.5, 3.6), width_ratios=[1, 1.35], sharey=True
+)
 shown = list(total)
 places = np.arange(len(shown))
 left.barh(places, [total[name] for name in shown], color="grey")
-left.set(xscale="log", xlabel="milliseconds (each line: ten times more)", title="One training step on 64 pictures")
+left.set(
+    xscale="log",
+    xlabel="milliseconds (each line: ten times more)",
+    title="One training step on 64 pictures",
+)
 left.set_yticks(places, shown)
 left.invert_yaxis()
 start = np.zeros(len(shown))
@@ -704,57 +891,73 @@ right.set(xlabel="share of the step (%)", title="Where its time goes")
 right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     figure,
-    alt="Left, bars of milliseconds on a logarithmic axis: the bar of the loops is far longer than the others. "
-    "Right, each step divided: in the loops the convolution takes all, in the others it shares with the large Linear "
-    "and the optimizer.",
+    alt="Left, bars of milliseconds on a logarithmic axis: the bar of the loops is far "
+    "longer than the others. Right, each step divided: in the loops the convolution takes "
+    "all, in the others it shares with the large Linear and the optimizer.",
 )
 
 # %%
-claim("the loops need at least two hundred times as long as nnlib", total["loops"] / total["nnlib"], at_least=200)
+claim(
+    "the loops need at least two hundred times as long as nnlib",
+    total["loops"] / total["nnlib"],
+    at_least=200,
+)
 
 # %% tags=["torch"]
 if torch:
-    claim("nnlib needs at most five times as long as PyTorch", total["nnlib"] / total["PyTorch"], at_most=5)
+    claim(
+        "nnlib needs at most five times as long as PyTorch",
+        total["nnlib"] / total["PyTorch"],
+        at_most=5,
+    )
 
 # %% [markdown]
-# So it is not NumPy against PyTorch that makes the difference of a thousand. It is loops against everything else. Row
-# by row, why:
+# So it is not NumPy against PyTorch that makes the difference of a thousand. It is loops
+# against everything else. Row by row, why:
 #
-# * **The interpreter.** The loops spend nearly all their time outside of arithmetic: for each single product, Python
-#   looks up the names, checks the types, makes a new number and throws the old one away. The four others call the
-#   interpreter a few dozen times a step.
-# * **Memory traffic.** im2col writes all patches of the batch to memory and reads them twice, and it computes the
-#   gradient for the pictures, which nobody uses. nnlib works in chunks whose rows stay in the processor's cache.
-# * **BLAS.** The large Linear is one matrix product, in NumPy and in PyTorch: both hand it to a library of such
-#   products (*BLAS*) that was tuned for this processor. There is nothing left for Python to be slow at.
-# * **Fused kernels.** `x @ W + b` makes NumPy write the product to memory, read it, add, and write it again; PyTorch's
-#   `addmm` adds $b$ while it is there. Its optimizer does a parameter in few passes where NumPy needs one for each
-#   `*=` and `+=`. On the other hand PyTorch keeps the books for autograd, and its convolution is made for many
-#   channels, not for one.
-# * **Threads.** With all cores, PyTorch divides every layer among them. (They wait for each other: if something else
-#   keeps a core busy, that row is by far the slower of the two.) NumPy does so too, but in matrix products only; the
-#   rest runs on one core. (`make lab` starts NumPy's BLAS with one thread, so that all digits are equal on all
-#   computers.)
+# * **The interpreter.** The loops spend nearly all their time outside of arithmetic: for
+#   each single product, Python looks up the names, checks the types, makes a new number and
+#   throws the old one away. The four others call the interpreter a few dozen times a step.
+# * **Memory traffic.** im2col writes all patches of the batch to memory and reads them
+#   twice, and it computes the gradient for the pictures, which nobody uses. nnlib works in
+#   chunks whose rows stay in the processor's cache.
+# * **BLAS.** The large Linear is one matrix product, in NumPy and in PyTorch: both hand it
+#   to a library of such products (*BLAS*) that was tuned for this processor. There is
+#   nothing left for Python to be slow at.
+# * **Fused kernels.** `x @ W + b` makes NumPy write the product to memory, read it, add,
+#   and write it again; PyTorch's `addmm` adds $b$ while it is there. Its optimizer does a
+#   parameter in few passes where NumPy needs one for each `*=` and `+=`. On the other hand
+#   PyTorch keeps the books for autograd, and its convolution is made for many channels, not
+#   for one.
+# * **Threads.** With all cores, PyTorch divides every layer among them. (They wait for each
+#   other: if something else keeps a core busy, that row is by far the slower of the two.)
+#   NumPy does so too, but in matrix products only; the rest runs on one core. (`make lab`
+#   starts NumPy's BLAS with one thread, so that all digits are equal on all computers.)
 #
 # How much is it? The same times as rates, for the two layers that matter:
 
 # %% tags=["nbval-ignore-output"]
-products = 3 * 64 * SIDE * SIDE * FILTERS * 128  # multiply-adds: the large Linear forward, and its two gradients
+# multiply-adds: the large Linear forward, and its two gradients
+products = 3 * 64 * SIDE * SIDE * FILTERS * 128
 print(f"{'':22}  large Linear, GFLOP/s    convolution, ns a multiply-add")
-for name in shown:
+for name in total:
     gflops = 2 * products / milliseconds[name]["large Linear"] / 1e6
-    passes = 3 if name in ("loops", "im2col") else 2  # these two also compute the gradient for the pictures
-    nanoseconds = milliseconds[name]["convolution"] * 1e6 / (passes * 64 * SIDE * SIDE * 25 * FILTERS)
+    # these two also compute the gradient for the pictures
+    passes = 3 if name in ("loops", "im2col") else 2
+    multiply_adds = passes * 64 * SIDE * SIDE * 25 * FILTERS
+    nanoseconds = milliseconds[name]["convolution"] * 1e6 / multiply_adds
     print(f"{name:22} {gflops:22.0f} {nanoseconds:33.2f}")
 
 # %% [markdown]
 # ## How weights begin
 #
-# If two programs disagree although both are right, look first at what nobody wrote down: the defaults. How large are
-# the first random weights? Many a NumPy network draws them from a normal distribution of spread
-# 0.01. Ours uses He's, whose variance is $2/n$ for $n$ inputs. PyTorch's layers, if nobody says otherwise, draw
-# weights *and biases* uniformly between $-1/\sqrt n$ and $1/\sqrt n$: a variance of $1/(3n)$. (Its manual calls this
-# [Kaiming-uniform](https://docs.pytorch.org/docs/stable/nn.init.html) with $a = \sqrt 5$; Kaiming is He's first name.)
+# If two programs disagree although both are right, look first at what nobody wrote down:
+# the defaults. How large are the first random weights? Many a NumPy network draws them from
+# a normal distribution of spread 0.01. Ours uses He's, whose variance is $2/n$ for $n$
+# inputs. PyTorch's layers, if nobody says otherwise, draw weights *and biases* uniformly
+# between $-1/\sqrt n$ and $1/\sqrt n$: a variance of $1/(3n)$. (Its manual calls this
+# [Kaiming-uniform](https://docs.pytorch.org/docs/stable/nn.init.html) with $a = \sqrt 5$;
+# Kaiming is He's first name.)
 
 
 # %%
@@ -768,14 +971,19 @@ def begun(init):
     rng = np.random.default_rng(SEED)
     model = our_network(rng, init=init)
     if init is uniform_default:
-        for layer in filter(lambda layer: layer.params, model.layers):  # its biases begin within the same bound
+        # its biases begin within the same bound
+        for layer in filter(lambda layer: layer.params, model.layers):
             W, b = layer.params["W"], layer.params["b"]
             bound = 1 / np.sqrt(W[..., 0].size)
             b[...] = nnlib.to_device(rng.uniform(-bound, bound, len(b)).astype(np.float32))
     return model
 
 
-beginnings = {"normal, 0.01": nnlib.normal(0.01), "He": nnlib.he_normal, "PyTorch's default": uniform_default}
+beginnings = {
+    "normal, 0.01": nnlib.normal(0.01),
+    "He": nnlib.he_normal,
+    "PyTorch's default": uniform_default,
+}
 x = nnlib.to_device(to_images(training_set[0][:500]))
 print("spread of the signal after   convolution   large Linear   logits")
 for name, init in beginnings.items():
@@ -794,7 +1002,11 @@ if torch:
         fan_in = weights[0].size
         inside = max(np.abs(weights).max(), np.abs(biases).max()) * np.sqrt(fan_in)
         name = type(layer).__name__
-        claim(f"PyTorch's {name} begins within 1/sqrt(n), weights and biases", inside, at_most=1.0001)
+        claim(
+            f"PyTorch's {name} begins within 1/sqrt(n), weights and biases",
+            inside,
+            at_most=1.0001,
+        )
         claim(
             "and the variance of its weights is 1/(3n), within 5 %",
             weights.var() * 3 * fan_in,
@@ -803,9 +1015,10 @@ if torch:
         )
 
 # %% [markdown]
-# With 0.01, the signal shrinks at every layer until all logits are nearly 0; so do the gradients on their way back.
-# The network sits on a plateau, at the loss $\ln 10$ of knowing nothing, until it has grown itself larger weights.
-# Here are the first two epochs on 10,000 pictures, without any schedule:
+# With 0.01, the signal shrinks at every layer until all logits are nearly 0; so do the
+# gradients on their way back. The network sits on a plateau, at the loss $\ln 10$ of
+# knowing nothing, until it has grown itself larger weights. Here are the first two epochs
+# on 10,000 pictures, without any schedule:
 
 # %%
 curves = {}
@@ -818,23 +1031,33 @@ for name, init in beginnings.items():
         f" validation accuracy after 2 epochs {accuracy:.2%}"
     )
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["figure", "nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(8, 3.6))
 for name, losses in curves.items():
-    axes.plot(np.arange(10, len(losses) + 1), np.convolve(losses, np.ones(10) / 10, "valid"), label=name)
+    axes.plot(
+        np.arange(10, len(losses) + 1),
+        np.convolve(losses, np.ones(10) / 10, "valid"),
+        label=name,
+    )
 axes.axhline(np.log(10), color="grey", linestyle=":", label="knowing nothing: ln 10")
-axes.set(title="Three ways to begin", xlabel="step (64 pictures each)", ylabel="loss, mean of ten steps (nats)")
+axes.set(
+    title="Three ways to begin",
+    xlabel="step (64 pictures each)",
+    ylabel="loss, mean of ten steps (nats)",
+)
 axes.legend()
 plots.show(
     figure,
-    alt="Training loss by step: the curves of He and of PyTorch's default fall at once; that of 0.01 first stays at ln "
-    "10, then falls.",
+    alt="Training loss by step: the curves of He and of PyTorch's default fall at once; "
+    "that of 0.01 first stays at ln 10, then falls.",
 )
 
 # %%
 early = {name: np.mean(losses[15:25]) for name, losses in curves.items()}
 claim(
-    "with a spread of 0.01 the network still knows next to nothing after 20 steps", early["normal, 0.01"], at_least=2.0
+    "with a spread of 0.01 the network still knows next to nothing after 20 steps",
+    early["normal, 0.01"],
+    at_least=2.0,
 )
 claim("with He's it has learnt something by then", early["He"], at_most=1.5)
 claim("and so it has with PyTorch's default", early["PyTorch's default"], at_most=1.7)
@@ -842,15 +1065,15 @@ claim("and so it has with PyTorch's default", early["PyTorch's default"], at_mos
 # %% [markdown]
 # ## Numbers that are too large
 #
-# Some programs break only after an hour, when the logits have grown. Softmax as it stands in the book is
-# $p_k = e^{z_k} / \sum_j e^{z_j}$, and in float32 $e^{89}$ is infinite. A popular cure is to add a tiny number before
-# the logarithm, $-\log(p + 10^{-9})$. The right one (`nnlib.cross_entropy`) never makes $p$ at all: with the largest
-# logit $m$,
+# Some programs break only after an hour, when the logits have grown. Softmax as it stands
+# in the book is $p_k = e^{z_k} / \sum_j e^{z_j}$, and in float32 $e^{89}$ is infinite. A
+# popular cure is to add a tiny number before the logarithm, $-\log(p + 10^{-9})$. The right
+# one (`nnlib.cross_entropy`) never makes $p$ at all: with the largest logit $m$,
 #
 # $$-\log p_k = \log \sum_j e^{z_j - m} - (z_k - m).$$
 #
-# Two logits, $s$ and 0; the true class is the one with 0. The loss is then $\log(e^s + 1)$, nearly $s$, and its slope
-# for the wrong logit is nearly 1:
+# Two logits, $s$ and 0; the true class is the one with 0. The loss is then $\log(e^s + 1)$,
+# nearly $s$, and its slope for the wrong logit is nearly 1:
 
 
 # %%
@@ -871,48 +1094,73 @@ def ours_stable(z):
 
 print("      s        as in the book    log(p + 1e-9)       log-sum-exp")
 print("              loss     slope     loss     slope     loss     slope")
-found = {}
+found, ways = {}, (as_in_the_book, with_a_tiny_number, ours_stable)
 for s in (1, 10, 30, 100, 1000):
     z = np.array([s, 0], np.float32)
     with np.errstate(all="ignore"):  # NumPy would warn of what we want to see
-        found[s] = [value for way in (as_in_the_book, with_a_tiny_number, ours_stable) for value in way(z)]
+        found[s] = [value for way in ways for value in way(z)]
     print(f"{s:7}" + "".join(f"{value:10.4f}" for value in found[s]))
 
 # %%
-claim("at logits of 1000 the book's softmax is not a number", np.isnan(found[1000][1]), equals=True)
+claim(
+    "at logits of 1000 the book's softmax is not a number",
+    np.isnan(found[1000][1]),
+    equals=True,
+)
 claim("log(p + 1e-9) says less than 21 where 1000 is right", found[1000][2], at_most=21)
 claim("and its slope is 0", found[1000][3], equals=0)
-claim("log-sum-exp is right: a loss of 1000 and a slope of 1", found[1000][4:], equals=[1000, 1])
+claim(
+    "log-sum-exp is right: a loss of 1000 and a slope of 1",
+    found[1000][4:],
+    equals=[1000, 1],
+)
 
 # %% [markdown]
-# The tiny number does not crash, and that is the worst of it: where the network is most wrong, its slope is 0, and the
-# network never learns of its mistake. What does PyTorch do?
+# The tiny number does not crash, and that is the worst of it: where the network is most
+# wrong, its slope is 0, and the network never learns of its mistake. What does PyTorch do?
 
 # %% tags=["torch"]
 if torch:
     z = torch.tensor([[1000.0, 0.0]], requires_grad=True)
     loss = torch.nn.functional.cross_entropy(z, torch.tensor([1]))
     loss.backward()
-    claim("PyTorch's cross_entropy is right at 1000 too", [loss.item(), z.grad[0, 0].item()], equals=[1000, 1])
+    claim(
+        "PyTorch's cross_entropy is right at 1000 too",
+        [loss.item(), z.grad[0, 0].item()],
+        equals=[1000, 1],
+    )
     by_hand = -torch.log(torch.softmax(z, dim=1))[0, 1].item()
-    claim("but the logarithm of its softmax, taken by hand, is infinite", by_hand, equals=np.inf)
+    claim(
+        "but the logarithm of its softmax, taken by hand, is infinite",
+        by_hand,
+        equals=np.inf,
+    )
 
 # %% [markdown]
 # ## What helps, one thing at a time
 #
-# The report closes with a list of what would improve its NumPy network: a convolution, ReLU, more epochs, vectorising,
-# pooling. A list is a promise. Let us keep it, one thing after the other, on 10,000 training pictures, always with the
-# same recipe. We begin with less than the report's network: one hidden layer with tanh, one epoch.
+# The report closes with a list of what would improve its NumPy network: a convolution,
+# ReLU, more epochs, vectorising, pooling. A list is a promise. Let us keep it, one thing
+# after the other, on 10,000 training pictures, always with the same recipe. We begin with
+# less than the report's network: one hidden layer with tanh, one epoch.
 
 
 # %%
 def ladder_network(convolution, activation, pooling):
     rng, layers, inputs = np.random.default_rng(SEED), [], 28 * 28
     if convolution:
-        layers = [nnlib.Conv2d(1, FILTERS, 5, stride=1 if pooling else 2, padding=2, rng=rng), activation()]
+        layers = [
+            nnlib.Conv2d(1, FILTERS, 5, stride=1 if pooling else 2, padding=2, rng=rng),
+            activation(),
+        ]
         layers += [nnlib.MaxPool2d(2)] if pooling else []
         inputs = SIDE * SIDE * FILTERS
-    layers += [nnlib.Flatten(), nnlib.Linear(inputs, 128, rng=rng), activation(), nnlib.Linear(128, 10, rng=rng)]
+    layers += [
+        nnlib.Flatten(),
+        nnlib.Linear(inputs, 128, rng=rng),
+        activation(),
+        nnlib.Linear(128, 10, rng=rng),
+    ]
     return nnlib.Sequential(layers)
 
 
@@ -934,13 +1182,17 @@ for name, (convolution, activation, epochs, pooling) in rungs.items():
         ladder_seconds[name] = ladder_seconds["+ more epochs: five"]
     before = list(ladder.values())
     ladder[name] = 100 * accuracy
-    print(f"{name:35}{ladder[name]:6.2f} %" + (f"{ladder[name] - before[-1]:+8.2f} points" if before else ""))
+    print(
+        f"{name:35}{ladder[name]:6.2f} %"
+        + (f"{ladder[name] - before[-1]:+8.2f} points" if before else "")
+    )
 
 # %% [markdown]
-# Each line is one training, and 5,000 pictures tell an accuracy to about half a point: a smaller step, up or down, is
-# luck. And vectorising? It changes no digit: that is its point. What it buys is time, and with time, epochs. Here is
-# what an epoch of 10,000 pictures costs on each rung; up to the fourth, the convolution is done in loops (as measured
-# above).
+# Each line is one training, and 5,000 pictures tell an accuracy to about half a point: a
+# smaller step, up or down, is luck. And vectorising? It changes no digit: that is its
+# point. What it buys is time, and with time, epochs. Here is what an epoch of 10,000
+# pictures costs on each rung; up to the fourth, the convolution is done in loops (as
+# measured above).
 
 # %% tags=["nbval-ignore-output"]
 slow = total["loops"] / 1000 * len(few[0]) / 64
@@ -948,22 +1200,36 @@ cost = {
     name: slow if "convolution" in name or "ReLU" in name or "epochs" in name else s
     for name, s in ladder_seconds.items()
 }
-print("\n".join(f"{name:35}{seconds:8.1f} seconds an epoch" for name, seconds in cost.items()))
+print(
+    "\n".join(f"{name:35}{seconds:8.1f} seconds an epoch" for name, seconds in cost.items())
+)
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.6), width_ratios=[1.35, 1], sharey=True)
+# %% tags=["figure", "nbval-ignore-output"]
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(10.5, 3.6), width_ratios=[1.35, 1], sharey=True
+)
 places = np.arange(len(ladder))
 left.plot(list(ladder.values()), places, "o-")
 for place, score in enumerate(ladder.values()):
     left.text(score + 0.15, place - 0.12, f"{score:.1f} %", fontsize=9)
-left.set(title="What each step gains", xlabel="validation accuracy (%)", xlim=(None, max(ladder.values()) + 1.2))
+left.set(
+    title="What each step gains",
+    xlabel="validation accuracy (%)",
+    xlim=(None, max(ladder.values()) + 1.2),
+)
 left.set_yticks(places, ladder)
 left.invert_yaxis()
 right.barh(places, list(cost.values()), color="grey")
-right.set(xscale="log", title="What it costs", xlabel="seconds an epoch (each line: ten times more)")
+right.set(
+    xscale="log",
+    title="What it costs",
+    xlabel="seconds an epoch (each line: ten times more)",
+)
 plots.show(
     figure,
-    alt="Left, validation accuracy from rung to rung, with its value at each. Right, seconds an epoch on a "
-    "logarithmic axis: three rungs with loops are far slower than those after vectorising.",
+    alt="Left, validation accuracy from rung to rung, with its value at each. Right, "
+    "seconds an epoch on a logarithmic axis: three rungs with loops are far slower than "
+    "those after vectorising.",
 )
 
 # %%
@@ -974,13 +1240,18 @@ claim(
     ladder["+ pooling"] - ladder["one hidden layer, tanh, one epoch"],
     at_least=least[0],
 )
-claim(f"of these, more epochs gain at least {least[1]}", steps_up["+ more epochs: five"], at_least=least[1])
+claim(
+    f"of these, more epochs gain at least {least[1]}",
+    steps_up["+ more epochs: five"],
+    at_least=least[1],
+)
 
 # %% [markdown]
 # ## The map
 #
-# The course ends here, and `torch.nn` begins. You know your way about already: this is everything that `nnlib` exports,
-# and where it lives over there. Where nothing stands, PyTorch leaves it to you, to NumPy or to another library.
+# The course ends here, and `torch.nn` begins. You know your way about already: this is
+# everything that `nnlib` exports, and where it lives over there. Where nothing stands,
+# PyTorch leaves it to you, to NumPy or to another library.
 
 # %%
 MAP = {
@@ -1032,7 +1303,11 @@ for name, theirs_name in MAP.items():
     print(f"{name:20} {theirs_name or '– no counterpart'}")
 
 # %%
-claim("every name that nnlib exports is in the map, and no other", sorted(set(MAP) ^ set(nnlib.__all__)), equals=[])
+claim(
+    "every name that nnlib exports is in the map, and no other",
+    sorted(set(MAP) ^ set(nnlib.__all__)),
+    equals=[],
+)
 
 # %% tags=["torch"]
 if torch:
@@ -1047,29 +1322,34 @@ if torch:
 # %% [markdown]
 # ## What it means
 #
-# * Two libraries that share no line agree on every gradient: to ten digits in float64, where a hundred losses agree as
-#   well, and to 1e-5 in float32. Trained, they name the same clothes. What you derived by hand in notebooks 01 to 03 is
-#   what everybody computes.
-# * A factor of a thousand is what loops cost, not NumPy. Vectorised, the two need times of the same order on a
-#   processor (the README has the careful measurement). PyTorch's real advantages are others: autograd, GPUs, and
-#   thousands of layers that somebody has tested already.
-# * Twelve points of accuracy are not the library's doing either. Where two programs score so differently, look at
-#   what they do not share: how the weights begin, how long they train, which pictures they see, and their bugs.
+# * Two libraries that share no line agree on every gradient: to ten digits in float64,
+#   where a hundred losses agree as well, and to 1e-5 in float32. Trained, they name the
+#   same clothes. What you derived by hand in notebooks 01 to 03 is what everybody computes.
+# * A factor of a thousand is what loops cost, not NumPy. Vectorised, the two need times of
+#   the same order on a processor (the README has the careful measurement). PyTorch's real
+#   advantages are others: autograd, GPUs, and thousands of layers that somebody has tested
+#   already.
+# * Twelve points of accuracy are not the library's doing either. Where two programs score
+#   so differently, look at what they do not share: how the weights begin, how long they
+#   train, which pictures they see, and their bugs.
 #
 # ## Exercises
 #
-# As before: write your version over the line with `raise NotImplementedError`, run that cell, then the check at the end
-# of the exercise. None of them needs PyTorch.
+# As before: write your version over the line with `raise NotImplementedError`, run that
+# cell, then the check at the end of the exercise. None of them needs PyTorch.
 #
 # ### 1 · The way home
 #
-# Somebody gives you the trained weights of a PyTorch network. Write the inverse of `to_their_axes`, for convolutions,
-# for Linears, and for the Linear that follows a `Flatten` of pictures $(H, W, C)$.
+# Somebody gives you the trained weights of a PyTorch network. Write the inverse of
+# `to_their_axes`, for convolutions, for Linears, and for the Linear that follows a
+# `Flatten` of pictures $(H, W, C)$.
 
 
 # %% tags=["exercise"]
 def to_our_axes(weight, flattened=None):
-    """weight: in PyTorch's axes. flattened: (H, W, C) if this Linear reads flattened pictures. Return it in ours."""
+    """weight: in PyTorch's axes. flattened: (H, W, C) if this Linear reads flattened
+    pictures. Return it in ours.
+    """
     raise NotImplementedError("not written yet")
 
 
@@ -1087,25 +1367,35 @@ def to_our_axes(weight, flattened=None):
 draw = np.random.default_rng(1)
 kernels = draw.normal(size=(3, 2, 4, 5))  # (kh, kw, C_in, C_out)
 got = to_our_axes(kernels.transpose(3, 2, 0, 1))
-assert got.shape == kernels.shape, f"a convolution: shape {got.shape}, expected {kernels.shape}"
-assert np.array_equal(got, kernels), "a convolution: the right shape, but height and width have changed places"
+assert got.shape == kernels.shape, (
+    f"a convolution: shape {got.shape}, expected {kernels.shape}"
+)
+assert np.array_equal(got, kernels), (
+    "a convolution: the right shape, but height and width have changed places"
+)
 plain = draw.normal(size=(6, 6))
-assert np.array_equal(to_our_axes(plain.T), plain), "a Linear keeps (out, in) in PyTorch, even where it is square"
+assert np.array_equal(to_our_axes(plain.T), plain), (
+    "a Linear keeps (out, in) in PyTorch, even where it is square"
+)
 picture, W = draw.normal(size=(2, 3, 4)), draw.normal(size=(24, 5))  # (H, W, C)
 theirs_W = W.reshape(2, 3, 4, 5).transpose(3, 2, 0, 1).reshape(5, 24)
 got = to_our_axes(theirs_W, (2, 3, 4))
-assert got.shape == W.shape, f"a Linear after Flatten: shape {got.shape}, expected {W.shape}"
+assert got.shape == W.shape, (
+    f"a Linear after Flatten: shape {got.shape}, expected {W.shape}"
+)
 assert np.allclose(picture.ravel() @ got, theirs_W @ picture.transpose(2, 0, 1).ravel()), (
-    "a Linear after Flatten: its output differs. In which order does a row list pixels and channels?"
+    "a Linear after Flatten: its output differs. In which order does a row list pixels "
+    "and channels?"
 )
 
 # %% [markdown]
 # ### 2 · Yes or no, safely
 #
-# A network with a single logit $z$ says *yes* with probability $\sigma(z) = 1 / (1 + e^{-z})$. For the label $y$ (1 for
-# yes, 0 for no) the loss is $-y \log \sigma(z) - (1 - y) \log(1 - \sigma(z))$. Write it so that it is right at
-# $z = \pm 1000$, without a warning. (PyTorch calls it `binary_cross_entropy_with_logits`. Hint: `np.logaddexp`, or
-# take out the maximum by hand.)
+# A network with a single logit $z$ says *yes* with probability
+# $\sigma(z) = 1 / (1 + e^{-z})$. For the label $y$ (1 for yes, 0 for no) the loss is
+# $-y \log \sigma(z) - (1 - y) \log(1 - \sigma(z))$. Write it so that it is right at
+# $z = \pm 1000$, without a warning. (PyTorch calls it `binary_cross_entropy_with_logits`.
+# Hint: `np.logaddexp`, or take out the maximum by hand.)
 
 
 # %% tags=["exercise"]
@@ -1121,33 +1411,39 @@ def yes_or_no_loss(z, y):
 
 # %% tags=["check"]
 z = np.array([-1000.0, -30, -1, 0, 1, 30, 1000])
-with np.errstate(over="raise", divide="raise", invalid="raise"):  # a warning is an error here
-    for y, expected in (
-        (1, [1000, 30 + np.exp(-30), np.log1p(np.e), np.log(2), np.log1p(1 / np.e), np.exp(-30), 0]),
-        (0, [0, np.exp(-30), np.log1p(1 / np.e), np.log(2), np.log1p(np.e), 30 + np.exp(-30), 1000]),
-    ):
+tiny, small, large = np.exp(-30), np.log1p(1 / np.e), np.log1p(np.e)
+yes = [1000, 30 + tiny, large, np.log(2), small, tiny, 0]
+no = [0, tiny, small, np.log(2), large, 30 + tiny, 1000]
+# a warning is an error here
+with np.errstate(over="raise", divide="raise", invalid="raise"):
+    for y, expected in ((1, yes), (0, no)):
         got = yes_or_no_loss(z, np.full(7, y))
         for logit, value, right in zip(z, got, expected, strict=True):
-            assert np.isclose(value, right, rtol=1e-9, atol=1e-12), f"z = {logit:g}, y = {y}: {value}, expected {right}"
+            assert np.isclose(value, right, rtol=1e-9, atol=1e-12), (
+                f"z = {logit:g}, y = {y}: {value}, expected {right}"
+            )
 
 # %% [markdown]
 # ### 3 · PyTorch's default, in general
 #
-# PyTorch's `kaiming_uniform_(a)` draws uniformly between $-r$ and $r$, with a variance of $2 / ((1 + a^2)\, n)$ for $n$
-# inputs. Find $r$ (what is the variance of a uniform distribution?) and write the initializer. For which $a$ is its
-# variance He's?
+# PyTorch's `kaiming_uniform_(a)` draws uniformly between $-r$ and $r$, with a variance of
+# $2 / ((1 + a^2)\, n)$ for $n$ inputs. Find $r$ (what is the variance of a uniform
+# distribution?) and write the initializer. For which $a$ is its variance He's?
 
 
 # %% tags=["exercise"]
 def kaiming_uniform(a):
-    """Return an initializer: a function (shape, rng) -> float64 array, where all axes but the last are inputs."""
+    """Return an initializer: a function (shape, rng) -> float64 array, where all axes but
+    the last are inputs.
+    """
     raise NotImplementedError("not written yet")
 
 
 # %% tags=["solution"]
 def kaiming_uniform(a):
     def initializer(shape, rng):
-        r = np.sqrt(3 * 2 / ((1 + a**2) * np.prod(shape[:-1])))  # a uniform distribution on (-r, r) has variance r² / 3
+        # a uniform distribution on (-r, r) has variance r² / 3
+        r = np.sqrt(3 * 2 / ((1 + a**2) * np.prod(shape[:-1])))
         return rng.uniform(-r, r, shape)
 
     return initializer
@@ -1157,24 +1453,29 @@ def kaiming_uniform(a):
 drawn = kaiming_uniform(np.sqrt(5))((3, 3, 50, 200), np.random.default_rng(0))
 assert drawn.shape == (3, 3, 50, 200), f"shape {drawn.shape}, expected (3, 3, 50, 200)"
 largest = np.abs(drawn).max() * np.sqrt(450)
-assert 0.99 < largest <= 1, f"with a = sqrt(5) and 450 inputs, the largest is {largest:.3f} / sqrt(n), expected 1"
+assert 0.99 < largest <= 1, (
+    f"with a = sqrt(5) and 450 inputs, the largest is {largest:.3f} / sqrt(n), expected 1"
+)
 variance = kaiming_uniform(0)((400, 500), np.random.default_rng(0)).var() * 400
-assert abs(variance - 2) < 0.05, f"with a = 0 the variance is {variance:.2f} / n, expected He's 2 / n"
+assert abs(variance - 2) < 0.05, (
+    f"with a = 0 the variance is {variance:.2f} / n, expected He's 2 / n"
+)
 
 # %% [markdown]
 # ### 4 · An experiment: the forgotten order of Flatten
 #
-# We saw what happens if weights are moved without minding the order of `Flatten`: nonsense. But what if they have not
-# been *trained* yet? Shuffle the rows of the large Linear's first weights (seed 1, say), train as usual for two epochs
-# on 10,000 pictures, and compare. **Predict first**: how many points will it cost?
+# We saw what happens if weights are moved without minding the order of `Flatten`: nonsense.
+# But what if they have not been *trained* yet? Shuffle the rows of the large Linear's first
+# weights (seed 1, say), train as usual for two epochs on 10,000 pictures, and compare.
+# **Predict first**: how many points will it cost?
 
 
 # %% tags=["exercise"]
 def flatten_experiment():
     """Return {"in order": accuracy, "shuffled": accuracy} on the validation set.
 
-    short_training(side, 2) trains; evaluate(side, *validation_set) returns loss, accuracy and answers; the large Linear
-    is side.model.layers[3].
+    short_training(side, 2) trains; evaluate(side, *validation_set) returns loss,
+    accuracy and answers; the large Linear is side.model.layers[3].
     """
     raise NotImplementedError("not written yet")
 
@@ -1199,33 +1500,39 @@ for name, score in scores.items():
     print(f"{name:9} {score:.2%} on validation")
 most = 0.02 if full else 0.06
 claim(
-    f"before training, the order costs nothing: less than {100 * most:.0f} points either way",
+    f"before training, the order costs nothing: less than {100 * most:.0f} points either "
+    "way",
     abs(scores["in order"] - scores["shuffled"]),
     at_most=most,
 )
 
 # %% [markdown]
-# Random weights are as random in any order. The order of `Flatten` is a *convention*; it matters only to weights that
-# have learnt under it.
+# Random weights are as random in any order. The order of `Flatten` is a *convention*; it
+# matters only to weights that have learnt under it.
 #
 # ### 5 · An explanation: to the last bit?
 #
-# Five ways to do the same sum or product in another way. Which of them give float32 results that are equal *to the last
-# bit*, always, and not only nearly? Name them in a set; then say why in two sentences.
+# Five ways to do the same sum or product in another way. Which of them give float32 results
+# that are equal *to the last bit*, always, and not only nearly? Name them in a set; then
+# say why in two sentences.
 
 
 # %% tags=["exercise"]
 def equal_to_the_last_bit():
-    """Return a set with some of "turn the batch", "move the axes", "double then halve", "chunks", "swap a + b"."""
+    """Return a set with some of "turn the batch", "move the axes", "double then halve",
+    "chunks", "swap a + b".
+    """
     raise NotImplementedError("not written yet")
 
 
 # %% [markdown] tags=["solution"]
-# *Moving axes* copies numbers and computes nothing. *Doubling and halving* changes the exponent alone, and *swapping
-# the two sides of one addition* gives the same sum, rounded in the same way. But to turn the batch, or to cut it into
-# chunks that are added up later, is to change the order of many additions. Each of them rounds, and $(a + b) + c$ is
-# rounded at other places than $a + (b + c)$. That is why two right programs differ in the last digits, and why the
-# clock of a fast library (chunks, threads) is paid for with digits that depend on the machine.
+# *Moving axes* copies numbers and computes nothing. *Doubling and halving* changes the
+# exponent alone, and *swapping the two sides of one addition* gives the same sum, rounded
+# in the same way. But to turn the batch, or to cut it into chunks that are added up later,
+# is to change the order of many additions. Each of them rounds, and $(a + b) + c$ is
+# rounded at other places than $a + (b + c)$. That is why two right programs differ in the
+# last digits, and why the clock of a fast library (chunks, threads) is paid for with digits
+# that depend on the machine.
 
 
 # %% tags=["solution"]
@@ -1255,12 +1562,15 @@ truth = {
 answer = equal_to_the_last_bit()
 assert answer <= set(truth), f"unknown names: {sorted(answer - set(truth))}"
 wrong = sorted(name for name in truth if (name in answer) != truth[name])
-assert not wrong, f"not yet: look again at {wrong[0]!r}. Which numbers are added, and in which order?"
+assert not wrong, (
+    f"not yet: look again at {wrong[0]!r}. Which numbers are added, and in which order?"
+)
 print("that is what the bits say")
 
 # %% [markdown]
 # ## What moves into nnlib
 #
-# Nothing: this was the comparison that all the others led up to. What moves is you. Rewrite the network of notebook
-# 03 in `torch.nn`, with the map beside you, and expect the same accuracy. And when some day PyTorch does something
-# odd, you know what happens underneath, for you have written it.
+# Nothing: this was the comparison that all the others led up to. What moves is you. Rewrite
+# the network of notebook 03 in `torch.nn`, with the map beside you, and expect the same
+# accuracy. And when some day PyTorch does something odd, you know what happens underneath,
+# for you have written it.
