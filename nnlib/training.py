@@ -109,7 +109,10 @@ def fit(
                 losses.append(loss * len(rows))  # stays on the device: reading it now would make a GPU wait
                 correct += (logits.argmax(axis=1) == batch_labels).sum()
                 bar.update()
-            numbers = _fetch([*losses, correct, *_measure(model, *validation)])  # the one time that a GPU has to wait
+            logits = forward_in_batches(model, validation[0], 512)
+            numbers = _fetch(
+                [*losses, correct, *_measure(logits, validation[1])]
+            )  # the one time that a GPU is waited for
             _record(history, numbers, len(images), optimizer.lr, time.perf_counter() - began)
             if best is None or history.validation_loss[epoch] < history.validation_loss[history.best_epoch]:
                 best, history.best_epoch = model.copy_weights(), epoch
@@ -132,14 +135,17 @@ def fit(
 
 def evaluate(model: Sequential, images: np.ndarray, labels: np.ndarray, batch_size: int = 512) -> tuple[float, float]:
     """Return (mean cross-entropy in nats, accuracy in 0..1) of a model on images (N, ...) with labels (N,)."""
-    loss, accuracy = _fetch(_measure(model, images, to_device(labels), batch_size, validate=True)).tolist()
+    labels = labels if hasattr(labels, "ndim") else np.asarray(labels)
+    logits = forward_in_batches(model, images, batch_size)
+    if labels.shape == logits.shape[:1]:  # another shape is refused below
+        check_labels(labels, logits.shape[1])
+    loss, accuracy = _fetch(_measure(logits, to_device(labels))).tolist()
     return loss, accuracy
 
 
-def _measure(model: Sequential, images, labels, batch_size: int = 512, validate: bool = False) -> list:
-    """Return what `evaluate` does, as two scalars that stay on the device."""
-    logits = forward_in_batches(model, images, batch_size)
-    loss, _ = cross_entropy(logits.astype(np.float64), labels, validate=validate)
+def _measure(logits, labels) -> list:
+    """Return mean cross-entropy and accuracy as two scalars that stay on the device."""
+    loss, _ = cross_entropy(logits.astype(np.float64), labels, validate=False)
     return [loss, (logits.argmax(axis=1) == labels).mean()]
 
 
