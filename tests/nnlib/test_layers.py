@@ -1,8 +1,11 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nnlib
 from nnlib import CheckFailed, Dropout, Flatten, Linear, ReLU, Sequential, Tanh, check_layer, numerical_gradient
 from nnlib.initializers import glorot_normal, he_normal, normal, orthogonal
 
@@ -68,6 +71,33 @@ def test_backward_needs_a_training_forward_just_before(layer):
     layer.forward(x)  # a prediction in between: what was kept belongs to another x
     with pytest.raises(RuntimeError, match="just before it"):
         layer.backward(np.ones((2, 3), np.float32) if layer.params else x)
+
+
+LAYERS = {
+    "Linear": (lambda rng: nnlib.Linear(5, 3, rng=rng), (2, 5)),
+    "ReLU": (lambda rng: nnlib.ReLU(), (2, 5)),
+    "Tanh": (lambda rng: nnlib.Tanh(), (2, 5)),
+    "Flatten": (lambda rng: nnlib.Flatten(), (2, 6, 6, 3)),
+    "Dropout": (lambda rng: nnlib.Dropout(0.5, rng=rng), (2, 5)),
+    "Conv2d": (lambda rng: nnlib.Conv2d(3, 4, 3, stride=2, rng=rng), (2, 6, 6, 3)),
+    "MaxPool2d": (lambda rng: nnlib.MaxPool2d(2), (2, 6, 6, 3)),
+    "AvgPool2d": (lambda rng: nnlib.AvgPool2d(3, 2, 1), (2, 6, 6, 3)),
+    "RNN": (lambda rng: nnlib.RNN(5, 4, rng=rng), (2, 3, 5)),
+    "GRU": (lambda rng: nnlib.GRU(5, 4, rng=rng, return_sequences=True), (2, 3, 5)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_gradient_of_another_shape_is_refused(name, rng):
+    """Most of these would be broadcast without a word: to a dx of the right shape, and wrong."""
+    make, shape = LAYERS[name]
+    layer, x = make(rng), rng.normal(size=shape).astype(np.float32)
+    y = layer.forward(x, training=True)
+    others = {(), (1,) * y.ndim, (1, *y.shape[1:]), (*y.shape[:-1], 1), y.shape[1:], (1, *y.shape)} - {y.shape}
+    for other in others:
+        with pytest.raises(ValueError, match=re.escape(f"{name}.backward expects dout {y.shape}, got {other}")):
+            layer.backward(np.ones(other, np.float32), input_grad=False)
+    assert layer.grads == {} and layer.backward(np.ones_like(y)).shape == x.shape
 
 
 def test_linear_errors(rng):
