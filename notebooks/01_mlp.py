@@ -865,11 +865,22 @@ def leaky_backward(dout, x):
 
 
 # %% tags=["check"]
-checks.gradient(leaky_forward, leaky_backward, np.array([[-2.0, -0.01], [0.01, 3.0]]))
-assert np.allclose(leaky_forward(np.array([-1.0, 2.0])), [-0.1, 2.0]), (
-    "leaky_forward: expected [-0.1, 2.0]"
-)
-print("both directions are right")
+def by_three_points(x):  # the same function, as a line through three points
+    return np.interp(x, (-100, 0, 100), (-10, 0, 100))
+
+
+shapes = ((2, 3), (7,), (1, 1), (2, 1, 4, 3))
+for shape in shapes:
+    x = np.random.default_rng(len(shape)).normal(size=shape)
+    given = x.copy()
+    got = leaky_forward(given)
+    assert np.array_equal(given, x), "leaky_forward changes x in place: work on a copy"
+    assert np.shape(got) == shape, f"leaky_forward: {np.shape(got)} for a {shape} input"
+    assert np.allclose(got, by_three_points(x)), (
+        f"leaky_forward of\n{x}\nis\n{got}\nexpected\n{by_three_points(x)}"
+    )
+    checks.gradient(by_three_points, leaky_backward, x)
+print(f"passed: {len(shapes)} shapes, each forward and backward")
 
 # %% [markdown]
 # ### 2 · A layer that squares
@@ -892,9 +903,13 @@ def square_backward(dout, x, W):
 
 
 # %% tags=["check"]
-x, W = rng.normal(size=(3, 4)), rng.normal(size=(4, 2))
-checks.gradient(lambda x, W: x**2 @ W, square_backward, x, W)
-print("dx and dW are right")
+sizes = ((3, 4, 2), (4, 4, 4), (1, 3, 3), (5, 1, 2))
+for n, d, m in sizes:
+    draw = np.random.default_rng(n)
+    x, W = draw.normal(size=(n, d)), draw.normal(size=(d, m))
+    checks.gradient(lambda x, W: x**2 @ W, square_backward, x, W)
+square = sum(d == m for _, d, m in sizes)
+print(f"passed: dx and dW of {len(sizes)} sizes, {square} of them with a square W")
 
 # %% [markdown]
 # ### 3 · Adam
@@ -929,7 +944,7 @@ def adam_step(param, grad, m, v, t, lr, beta1, beta2, eps):
 
 # %% tags=["check"]
 checks.adam(adam_step)
-print("Adam is right")
+print("passed: parameters of two shapes in turn, up to step 10, three settings")
 
 # %% [markdown]
 # ### 4 · Precision and recall
@@ -950,13 +965,28 @@ def my_precision_recall(matrix):
 
 
 # %% tags=["check"]
-mine = my_precision_recall(np.array([[8, 2, 0], [1, 6, 3], [0, 1, 9]]))
-expected = ([8 / 9, 6 / 9, 9 / 12], [8 / 10, 6 / 10, 9 / 10])
-for name, got, right in zip(("precision", "recall"), mine, expected, strict=True):
-    assert np.allclose(got, right), (
-        f"{name}: got {got}, expected {right}. Columns are answers, rows are truth"
-    )
-print("precision and recall are right")
+draw = np.random.default_rng(1)
+sizes = (2, 3, 5, 10)
+for size in sizes:
+    matrix = draw.integers(1, 30, (size, size))
+    # one row a sample
+    truth, answer = np.repeat(np.argwhere(matrix).T, matrix.ravel(), axis=1)
+    classes = np.arange(size)
+    expected = {
+        "precision": [np.mean(truth[answer == k] == k) for k in classes],
+        "recall": [np.mean(answer[truth == k] == k) for k in classes],
+    }
+    given = matrix.copy()
+    mine = my_precision_recall(given)
+    assert np.array_equal(given, matrix), "matrix is changed in place: work on a copy"
+    assert len(mine) == 2, f"expected two arrays, precision and recall; got {len(mine)}"
+    for got, (name, right) in zip(mine, expected.items(), strict=True):
+        assert np.shape(got) == (size,), f"{name} has shape {np.shape(got)}, not ({size},)"
+        assert np.allclose(got, right), (
+            f"{name} of\n{matrix}\nis {got}, expected {np.array(right)}. "
+            "Columns are answers, rows are truth"
+        )
+print(f"passed: {len(sizes)} matrices, up to {max(sizes)} classes, counted one by one")
 
 # %% [markdown]
 # ### 5 · An experiment: what does shifting buy?
@@ -964,31 +994,52 @@ print("precision and recall are right")
 # Train a network of 128 hidden units on only 3,000 pictures for 15 epochs, with shifts of
 # up to 0, 2 and 8 pixels. For each, return the validation accuracy of the epoch with the
 # lowest validation loss. **Predict first**: is more always better?
+#
+# An experiment that nobody can repeat is a story. So write it as a function of its size and
+# its seed: the check runs yours again, smaller and with another seed, and expects the same
+# numbers as from its own. For that both must begin alike, three times: with the weights of
+# `new_params(np.random.default_rng(seed), hidden=128)`, and with a second generator, also
+# `np.random.default_rng(seed)`, for `train`.
 
 
 # %% tags=["exercise"]
-def shift_experiment():
-    """Return {pixels: validation accuracy} for 0, 2 and 8 pixels.
-    Use new_params(rng, 128) and progress=False.
+def shift_experiment(count=3000, epochs=15, seed=SEED):
+    """Train on the first `count` training pictures, with progress=False.
+    Return {pixels: validation accuracy} for 0, 2 and 8 pixels.
     """
     raise NotImplementedError("not written yet")
 
 
 # %% tags=["solution"]
-def shift_experiment():
-    few = (train_images[:3000], train_labels[:3000])
+def shift_experiment(count=3000, epochs=15, seed=SEED):
+    few = (train_images[:count], train_labels[:count])
     scores = {}
     for pixels in (0, 2, 8):
-        params = new_params(np.random.default_rng(SEED), hidden=128)
-        rng = np.random.default_rng(SEED)
+        params = new_params(np.random.default_rng(seed), hidden=128)
+        rng = np.random.default_rng(seed)
         history, _ = train(
-            params, few, validation_set, rng, 15, pixels=pixels, progress=False
+            params, few, validation_set, rng, epochs, pixels=pixels, progress=False
         )
         scores[pixels] = history.validation_accuracy[history.best_epoch]
     return scores
 
 
 # %% tags=["check"]
+# twice small, with other pictures and another seed each time
+for count, seed in np.random.default_rng().integers(200, 400, (2, 2)).tolist():
+    few, small = (
+        (train_images[:count], train_labels[:count]),
+        shift_experiment(count, 2, seed),
+    )
+    for pixels in (0, 2, 8):
+        first, second = np.random.default_rng(seed), np.random.default_rng(seed)
+        start, more = new_params(first, hidden=128), {"pixels": pixels, "progress": False}
+        past, _ = train(start, few, validation_set, second, 2, **more)
+        right = past.validation_accuracy[past.best_epoch]
+        assert np.isclose(small.get(pixels, -1), right, atol=1e-3), (
+            f"{count} pictures, 2 epochs, seed {seed}: your number for {pixels} pixels is "
+            "not that of the experiment. Does it use count, epochs and seed?"
+        )
 scores = shift_experiment()
 assert set(scores) == {0, 2, 8}, f"expected the keys 0, 2 and 8, got {sorted(scores)}"
 for pixels, score in scores.items():
@@ -1003,6 +1054,7 @@ claim(
     scores[2] - scores[8],
     at_least=0.005,
 )
+print(f"passed: twice {len(small)} accuracies with another size and seed, two claims")
 
 # %% [markdown]
 # ### 6 · An explanation: why zero learns nothing
@@ -1034,16 +1086,17 @@ def not_zero():
 
 
 # %% tags=["check"]
+answer = not_zero()
+assert isinstance(answer, set), f"expected a set like {{'dW1'}}, got {answer!r}"
 zeros = new_params(np.random.default_rng(SEED), spread=0.0)
 logits, cache = forward(zeros, x20)
 gradients = backward(zeros, cache, cross_entropy(logits, labels20)[1])
 truth = {f"d{name}" for name, gradient in gradients.items() if np.abs(gradient).max() > 0}
-answer = not_zero()
 assert answer == truth, (
     f"not yet: you say {sorted(answer)}. "
     "Which values do h and W2 have? Follow them backward"
 )
-print("that is what the gradients say")
+print(f"passed: that is what {len(gradients)} gradients of {len(x20)} pictures say")
 
 # %% [markdown]
 # ## What moved into nnlib

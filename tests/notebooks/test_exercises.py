@@ -1,0 +1,237 @@
+"""Every check of every exercise, against answers that are wrong: each must be refused, and the solution passed.
+
+A wrong answer is planted as a whole source, or as a change of the solution: (what stands there, what takes its place).
+The plants are what lazy, hurried and dishonest answers look like: zeros, the inputs handed back, the numbers of a
+visible example, the classic bug of the exercise, an input changed in place, invented numbers of an experiment.
+
+One pass per notebook, on the sample of the data: slow, so a part of the stage `pytest -m editions`. At each exercise
+the process forks once per answer; the copy tries it and ends, and the pass goes on with the solution.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.instructor import student
+from tools.shared import notebooks, pinned
+from tools.shared.notebooks import ROOT, tags
+
+FEWEST = 3  # planted answers for each exercise
+
+# notebook -> the first name that the exercise's stub defines -> what is wrong -> how
+PLANTED = {
+    "01_mlp": {
+        "leaky_forward": {
+            "zeros": """
+                def leaky_forward(x):
+                    return np.zeros_like(x)
+                def leaky_backward(dout, x):
+                    return np.zeros_like(x)
+            """,
+            "the values of one example, and a gradient of zero to go with them": """
+                def leaky_forward(x):
+                    return np.array([-0.1, 2.0]) if x.shape == (2,) else np.ones(x.shape)
+                def leaky_backward(dout, x):
+                    return np.zeros_like(x)
+            """,
+            "inputs handed back": """
+                def leaky_forward(x):
+                    return x
+                def leaky_backward(dout, x):
+                    return dout
+            """,
+            "the forward changes x in place": (
+                "return np.where(x > 0, x, 0.1 * x)",
+                "x[x <= 0] *= 0.1\n    return x",
+            ),
+            "the backward changes dout in place": (
+                "return dout * np.where(x > 0, 1.0, 0.1)",
+                "dout *= np.where(x > 0, 1.0, 0.1)\n    return dout",
+            ),
+            "the mask looks at dout": ("dout * np.where(x > 0", "dout * np.where(dout > 0"),
+            "a plain ReLU on the way back": ("1.0, 0.1)", "1.0, 0.0)"),
+            "the local slope alone": ("dout * np.where", "np.where"),
+            "a leak of 0.01 in both": ("0.1", "0.01"),
+        },
+        "square_backward": {
+            "zeros": ("2 * x * (dout @ W.T), (x**2).T @ dout", "np.zeros_like(x), np.zeros_like(W)"),
+            "inputs handed back": ("2 * x * (dout @ W.T), (x**2).T @ dout", "x, W"),
+            "the slope of the square is forgotten": ("2 * x * (dout @ W.T)", "dout @ W.T"),
+            "the factor 2 is forgotten": ("2 * x", "x"),
+            "x is not squared for dW": ("(x**2).T", "x.T"),
+            "W is not transposed where its shape allows it": (
+                "dout @ W.T",
+                "dout @ (W if W.shape[0] == W.shape[1] else W.T)",
+            ),
+            "dout changed in place": ("return ", "dout *= 1.0 + 1e-9\n    return "),
+        },
+        "adam_step": {
+            "zeros": ("return param - lr * m_hat / (np.sqrt(v_hat) + eps), m, v", "return 0 * param, 0 * m, 0 * v"),
+            "inputs handed back": ("    m = ", "    return param, m, v\n    m = "),
+            "no correction of the bias": ("m / (1 - beta1**t), v / (1 - beta2**t)", "m, v"),
+            "t counted one too far": ("beta1**t", "beta1**(t + 1)"),
+            "the corrected means are returned": ("+ eps), m, v", "+ eps), m_hat, v_hat"),
+            "grad changed in place": ("    m = ", "    grad *= 1 - beta1\n    m = "),
+        },
+        "my_precision_recall": {
+            "zeros": ("correct / matrix.sum(axis=0), correct / matrix.sum(axis=1)", "0.0 * correct, 0.0 * correct"),
+            "the numbers of one example": (
+                "    correct = ",
+                "    return np.array([8 / 9, 6 / 9, 9 / 12]), np.array([8 / 10, 6 / 10, 9 / 10])\n    correct = ",
+            ),
+            "the matrix handed back": ("correct / matrix.sum(axis=0), correct / matrix.sum(axis=1)", "matrix, matrix"),
+            "rows and columns exchanged": (
+                "axis=0), correct / matrix.sum(axis=1)",
+                "axis=1), correct / matrix.sum(axis=0)",
+            ),
+            "both over the whole table": ("matrix.sum(axis=0)", "matrix.sum()"),
+            "the matrix changed in place": ("    return ", "    matrix[0, 0] += 1\n    return "),
+            "one class too few": ("return ", "correct, matrix = correct[:-1], matrix[:-1, :-1]\n    return "),
+            "accuracy, which has the right shape by broadcasting": (
+                "correct / matrix.sum(axis=0), correct / matrix.sum(axis=1)",
+                "correct.sum() / matrix.sum(), correct.sum() / matrix.sum()",
+            ),
+        },
+        "shift_experiment": {
+            "invented numbers": ("    few = ", "    return {0: 0.90, 2: 0.93, 8: 0.91}\n    few = "),
+            "zeros": ("    few = ", "    return {0: 0.0, 2: 0.0, 8: 0.0}\n    few = "),
+            "invented numbers that fall with the size": (
+                "    few = ",
+                "    return {0: 0.9 - 9 / count, 2: 0.93 - 9 / count, 8: 0.91 - 9 / count}\n    few = ",
+            ),
+            "the seed is not used": ("(seed)", "(0)"),
+            "the number of pictures is not used": ("[:count]", "[:3000]"),
+            "the number of epochs is not used": ("epochs, pixels", "15, pixels"),
+            "no shift at all": ("pixels=pixels", "pixels=0"),
+            "two pixels whatever is asked": ("pixels=pixels, ", ""),
+            "accuracy on what was learnt": ("history.validation_accuracy", "history.train_accuracy"),
+        },
+        "not_zero": {
+            "nothing": ('{"db2"}', "set()"),
+            "all": ('{"db2"}', '{"dW1", "db1", "dW2", "db2"}'),
+            "the layer on top": ('{"db2"}', '{"dW2", "db2"}'),
+            "both biases": ('{"db2"}', '{"db1", "db2"}'),
+            "a word instead of a set": ('{"db2"}', '"db2"'),
+        },
+    },
+}
+
+SOURCES = [source for source in notebooks.find(ROOT / "notebooks") if source.stem in PLANTED]
+
+
+def rehearse(source):
+    """Work through one notebook; print a JSON object: exercise -> {answer: how its check ended}."""
+    tell = os.fdopen(os.dup(1), "w")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    notebook = notebooks.read_source(source)
+    exercises = {exercise.stub.id: exercise for exercise in student.exercises(notebook)}
+    checks = {exercise.check.id for exercise in exercises.values()}
+    space, found = {"__name__": "__main__"}, {}
+    for cell, _ in notebooks.code_cells(notebook):
+        if cell.id in exercises:
+            exercise = exercises[cell.id]
+            answers = {"the solution": solution(exercise), "the stub": cell.source}
+            answers |= planted(exercise, PLANTED[source.stem][exercise.names[0]])
+            found[exercise.names[0]] = {what: attempt(space, answer, exercise) for what, answer in answers.items()}
+            if len(found) == len(exercises):
+                break  # what stands below the last exercise is no concern of a check
+        if cell.id not in checks and not {"exercise"} & set(tags(cell)) and not notebooks.is_left_out(cell):
+            run(cell, space)
+    print(json.dumps(found), file=tell)
+
+
+def run(cell, space):
+    """Execute a cell of the course, in which nothing may fail that is not meant to."""
+    try:
+        exec(compile(cell.source, cell.id, "exec"), space)
+    except Exception:
+        if "raises-exception" not in tags(cell):
+            raise
+
+
+def attempt(space, answer, exercise):
+    """Say how the check ends for one answer, found out in a copy of this process."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            exec(compile(answer, "the answer", "exec"), space)
+            exec(compile(exercise.check.source, "the check", "exec"), space)
+            ending = "passed"
+        except BaseException as error:
+            kinds = [kind.__name__ for kind in type(error).__mro__]
+            ending = f"{'refused' if 'AssertionError' in kinds else kinds[0]}: {error}"
+        os.write(writer, ending.encode()[:4000])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        ending = pipe.read().decode(errors="replace")
+    os.waitpid(child, 0)
+    return ending or "died"
+
+
+def solution(exercise):
+    return "\n\n\n".join(cell.source for cell in exercise.solutions if cell.cell_type == "code")
+
+
+def planted(exercise, changes):
+    """Return what is wrong -> source of the answer."""
+    right, answers = solution(exercise), {}
+    for what, change in changes.items():
+        if isinstance(change, str):
+            answers[what] = "\n".join(line.removeprefix(" " * 16) for line in change.strip("\n").split("\n")).strip()
+        else:
+            assert change[0] in right, f"{exercise.names[0]}, {what}: the solution does not hold {change[0]!r}"
+            answers[what] = right.replace(*change)
+    return answers
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
+def test_every_exercise_has_wrong_answers_planted_against_its_check(source):
+    exercises = {exercise.names[0]: exercise for exercise in student.exercises(notebooks.read_source(source))}
+    assert set(PLANTED[source.stem]) == set(exercises)
+    for name, exercise in exercises.items():
+        answers = planted(exercise, PLANTED[source.stem][name])
+        assert len(answers) >= FEWEST, f"{name}: only {len(answers)} wrong answers"
+        assert len({*answers.values(), solution(exercise), exercise.stub.source}) == len(answers) + 2, name
+        for what, answer in answers.items():
+            assert set(exercise.names) <= set(student.defined(answer)), f"{name}, {what}"
+
+
+@pytest.mark.editions
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each answer needs a copy of the process (not on Windows)")
+@pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
+def test_each_check_passes_the_solution_and_refuses_every_wrong_answer(source, tmp_path):
+    with notebooks.clean_room({} if pinned.obstacle() else pinned.PINNED, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
+        command = [sys.executable, "-W", "ignore", "-m", "tests.notebooks.test_exercises", str(source)]
+        env = env | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == list(PLANTED[source.stem])
+    wrong = [
+        f"{name}, the solution: {ends['the solution']}"
+        for name, ends in found.items()
+        if ends.pop("the solution") != "passed"
+    ]
+    wrong += [
+        f"{name}, the stub: {ends['the stub']}"
+        for name, ends in found.items()
+        if "not written yet" not in ends.pop("the stub")
+    ]
+    wrong += [
+        f"{name}, {what}: {ending}"
+        for name, ends in found.items()
+        for what, ending in ends.items()
+        if not ending.startswith("refused")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+if __name__ == "__main__":
+    rehearse(Path(sys.argv[1]))
