@@ -930,26 +930,31 @@ def same_padding(kernel):
 
 
 # %% tags=["check"]
-for size, kernel, stride, padding in my_sizes:
-    got = output_size(size, kernel, stride, padding)
-    right = count_places(size, kernel, stride, padding)
-    assert got == right, (
-        f"output_size({size}, {kernel}, {stride}, {padding}) is {got}; "
-        f"walking counts {right}"
-    )
-for kernel in (1, 3, 5, 11):
-    got = output_size(28, kernel, 1, same_padding(kernel))
-    assert got == 28, (
-        f"with same_padding({kernel}) = {same_padding(kernel)}, 28 pixels become {got}"
-    )
-for function, arguments in ((output_size, (4, 7, 1, 1)), (same_padding, (4,))):
+def outcome(function, *arguments):
+    """Return what the function returns, or the words for its ValueError."""
     try:
-        answer = function(*arguments)
+        return function(*arguments)
     except ValueError:
-        continue
-    raise AssertionError(
-        f"{function.__name__}{arguments} is impossible: raise ValueError, not {answer}"
-    )
+        return "a ValueError"
+
+
+cases = {(28, 3, 1, 1), (28, 2, 2, 0), (5, 5, 3, 0), (4, 7, 1, 1), (3, 5, 4, 1)}
+draw = np.random.default_rng(1)
+cases |= {
+    tuple(case) for case in draw.integers((1, 1, 1, 0), (15, 9, 5, 4), (60, 4)).tolist()
+}
+for case in sorted(cases):
+    got, right = outcome(output_size, *case), count_places(*case) or "a ValueError"
+    assert got == right, f"output_size{case} gives {got}, expected {right}"
+kernels = range(1, 13)
+for kernel in kernels:
+    tries = (p for p in range(kernel) if count_places(28, kernel, 1, p) == 28)
+    got, right = outcome(same_padding, kernel), next(tries, "a ValueError")
+    assert got == right, f"same_padding({kernel}) gives {got}, expected {right}"
+impossible = sum(count_places(*case) == 0 for case in cases)
+print(
+    f"passed: {len(cases)} sizes, {impossible} of them impossible, {len(kernels)} kernels"
+)
 
 # %% [markdown]
 # ### 2 · Average pooling
@@ -989,19 +994,29 @@ def avg_pool2d_backward(dout, x, size, stride):
 
 
 # %% tags=["check"]
-x = np.random.default_rng(0).normal(size=(2, 6, 5, 2))
-for size, stride in ((2, 2), (3, 1)):
+cases = (
+    ((2, 4, 5, 2), 2, 2),
+    ((1, 5, 4, 3), 3, 1),
+    ((2, 6, 4, 1), 2, 3),
+    ((1, 7, 5, 1), 3, 2),
+)
+for shape, size, stride in cases:
+    case = f"size {size}, stride {stride}, x {shape}"
+    x = np.random.default_rng(size).normal(size=shape)
+    given, right = x.copy(), reference.avg_pool2d(x, size, stride)
+    got = avg_pool2d(given, size, stride)
+    assert np.array_equal(given, x), "avg_pool2d changes x in place: work on a copy"
+    assert np.shape(got) == right.shape, f"{case}: {np.shape(got)}, expected {right.shape}"
+    assert np.allclose(got, right), f"{case}: these are not the means"
     checks.gradient(
-        lambda x, size=size, stride=stride: avg_pool2d(x, size, stride),
+        lambda x, size=size, stride=stride: reference.avg_pool2d(x, size, stride),
         lambda dout, x, size=size, stride=stride: avg_pool2d_backward(
             dout, x, size, stride
         ),
         x,
     )
-    right = reference.avg_pool2d(x, size, stride)
-    assert np.allclose(avg_pool2d(x, size, stride), right), (
-        f"size {size}, stride {stride}: these are not the means"
-    )
+overlap = sum(stride < size for _, size, stride in cases)
+print(f"passed: {len(cases)} sizes, in {overlap} of them windows overlap, both directions")
 
 # %% [markdown]
 # ### 3 · Design a filter
@@ -1027,24 +1042,28 @@ def diagonal_filter():
 
 
 # %% tags=["check"]
-kernel = np.asarray(diagonal_filter())
+kernel = np.array(diagonal_filter())
 assert kernel.shape == (3, 3), f"expected the shape (3, 3), got {kernel.shape}"
-row, column = np.indices((8, 8))
-flat_area = slide(np.ones((8, 8)), kernel)
-wanted = slide((row + column > 7).astype(float), kernel)  # bright in the lower right
-unwanted = slide((column > row).astype(float), kernel)  # bright in the upper right
+assert kernel.dtype.kind in "fi", f"expected real numbers, got {kernel.dtype}"
+row, column = np.indices((9, 9))
+flat_area = slide(np.ones((9, 9)), kernel)
 assert np.allclose(flat_area, 0), (
     f"on a constant area it answers {flat_area[0, 0]:.3g}: its numbers must add up to 0"
 )
-assert np.allclose(unwanted, 0), (
-    f"on the other diagonal it answers up to {np.abs(unwanted).max():.3g}, not 0"
-)
-assert wanted.min() > -1e-9, (
-    f"it answers {wanted.min():.3g} on its own edge: never less than 0 there, please"
-)
-assert np.isclose(wanted.max(), 1), (
-    f"its largest answer is {wanted.max():.3g}, not 1: scale it"
-)
+places = range(-4, 5)
+for place in places:  # the edge, moved through the whole picture
+    unwanted = slide((column - row > place).astype(float), kernel)  # bright upper right
+    assert np.allclose(unwanted, 0), (
+        f"on the other diagonal it answers up to {np.abs(unwanted).max():.3g}, not 0"
+    )
+    wanted = slide((row + column > 8 + place).astype(float), kernel)  # bright lower right
+    assert wanted.min() > -1e-9, (
+        f"it answers {wanted.min():.3g} on its own edge: never less than 0 there, please"
+    )
+    assert np.isclose(wanted.max(), 1), (
+        f"its largest answer is {wanted.max():.3g}, not 1: scale it"
+    )
+print(f"passed: a constant area, and both diagonals at {len(places)} places")
 
 # %% [markdown]
 # ### 4 · A kernel of one pixel
@@ -1068,14 +1087,22 @@ def conv1x1(x, W, b):
 
 
 # %% tags=["check"]
-draw = np.random.default_rng(0)
-x, W = draw.normal(size=(2, 5, 4, 3)), draw.normal(size=(1, 1, 3, 6))
-b = draw.normal(size=6)
-got, right = conv1x1(x, W, b), conv2d(x, W, b, stride=1, padding=0)
-assert got.shape == right.shape, f"the shape is {got.shape}, expected {right.shape}"
-assert np.allclose(got, right), (
-    f"the loops give other numbers: the first pixel is {got[0, 0, 0]}, not {right[0, 0, 0]}"
-)
+draw = np.random.default_rng(1)
+sizes = ((2, 5, 4, 3, 6), (1, 3, 7, 4, 4), (3, 1, 2, 1, 5), (2, 4, 4, 5, 1))
+for *shape, c_out in sizes:
+    inputs = draw.normal(size=shape), draw.normal(size=(1, 1, shape[3], c_out))
+    inputs += (draw.normal(size=c_out),)
+    given = [array.copy() for array in inputs]
+    got, right = conv1x1(*given), conv2d(*inputs, stride=1, padding=0)
+    for name, array, before in zip(("x", "W", "b"), given, inputs, strict=True):
+        assert np.array_equal(array, before), f"{name} is changed in place: work on a copy"
+    assert np.shape(got) == right.shape, f"shape {np.shape(got)}, expected {right.shape}"
+    assert np.allclose(got, right), (
+        f"x {shape}: the loops give other numbers: the first pixel is {got[0, 0, 0]}, "
+        f"not {right[0, 0, 0]}"
+    )
+same = sum(size[3] == size[4] for size in sizes)
+print(f"passed: {len(sizes)} sizes, {same} of them with as many channels out as in")
 
 # %% [markdown]
 # ### 5 · An experiment: how far does an output see?
@@ -1083,43 +1110,56 @@ assert np.allclose(got, right), (
 # One 3 × 3 convolution sees 3 × 3 pixels. Stack two or three of them: how many pixels of
 # the input act on *one* output? **Predict first.** Then let the gradients tell: put a 1 at
 # one place in the middle of an otherwise zero `dout`, send it back through 1, 2 or 3
-# convolutions (`conv2d_backward`, stride 1, padding 1, positive weights, a picture of 13 ×
-# 13), and count the pixels whose gradient is not 0. This is the *receptive field*.
+# convolutions (`conv2d_backward`, stride 1, positive weights, a padding that keeps the size
+# of the picture, 13 × 13), and count the pixels whose gradient is not 0. This is the
+# *receptive field*. Let the kernel and the size of the picture be arguments: the check asks
+# for others too, and finds the same numbers in its own way, by lighting one pixel after the
+# other and looking whether the output in the middle notices.
 
 
 # %% tags=["exercise"]
-def receptive_fields():
-    """Return {1: pixels, 2: pixels, 3: pixels}, by the number of convolutions."""
+def receptive_fields(kernel=3, size=13):
+    """Return {1: pixels, 2: pixels, 3: pixels}, by the number of convolutions;
+    kernel (odd) and size (of the picture) are pixels along one side.
+    """
     raise NotImplementedError("not written yet")
 
 
 # %% tags=["solution"]
-def receptive_fields():
+def receptive_fields(kernel=3, size=13):
     # dx needs the weights, not the picture
-    x, W = np.zeros((1, 13, 13, 1)), np.ones((3, 3, 1, 1))
+    x, W = np.zeros((1, size, size, 1)), np.ones((kernel, kernel, 1, 1))
     pixels = {}
     for depth in (1, 2, 3):
         d = np.zeros_like(x)
-        d[0, 6, 6, 0] = 1.0
+        d[0, size // 2, size // 2, 0] = 1.0
         for _ in range(depth):
-            d, _, _ = conv2d_backward(d, x, W, stride=1, padding=1)
+            d, _, _ = conv2d_backward(d, x, W, stride=1, padding=kernel // 2)
         pixels[depth] = np.count_nonzero(d)
     return pixels
 
 
 # %% tags=["check"]
-pixels = receptive_fields()
-assert set(pixels) == {1, 2, 3}, f"expected the keys 1, 2 and 3, got {sorted(pixels)}"
-for depth, count in pixels.items():
-    side = 2 * depth + 1  # every layer sees one pixel further in each direction
-    assert count == side**2, (
-        f"{depth} convolutions: you count {count} pixels, "
-        f"but the square has {side} × {side}"
-    )
+cases = ((3, 9), (1, 5), (5, 7), (3, 13))  # (5, 7): the picture ends before the field does
+for kernel, size in cases:
+    pixels = receptive_fields(kernel, size)
+    assert set(pixels) == {1, 2, 3}, f"expected the keys 1, 2 and 3, got {sorted(pixels)}"
+    # one pixel is lit in each row, and nothing else; which of them reach the middle?
+    lit, all_ones = np.eye(size**2).reshape(-1, size, size, 1), np.ones((kernel, kernel))
+    for depth in (1, 2, 3):
+        patches = nnlib.conv.im2col(lit, (kernel, kernel), 1, kernel // 2)
+        lit = (patches @ all_ones.ravel()).reshape(lit.shape)
+        right = np.count_nonzero(lit[:, size // 2, size // 2])
+        assert pixels[depth] == right, (
+            f"{depth} convolutions with {kernel} × {kernel}, picture {size} × {size}: you "
+            f"count {pixels[depth]} pixels, but the output notices {right}"
+        )
+for depth, count in receptive_fields().items():
     print(
         f"{depth} × (3 × 3): sees {count:2} pixels with {9 * depth:2} weights; "
         f"one kernel of that size has {count:2}"
     )
+print(f"passed: {len(cases)} kernels and pictures, each 1, 2 and 3 convolutions deep")
 
 # %% [markdown]
 # ### 6 · An explanation: first move, or first compute?
@@ -1156,6 +1196,7 @@ def same_either_way():
 
 # %% tags=["check"]
 answer = same_either_way()
+assert isinstance(answer, set), f'expected a set like {{"linear"}}, got {answer!r}'
 draw = np.random.default_rng(0)
 x = np.zeros((1, 12, 12, 1))
 x[0, 4:8, 4:8, 0] = draw.normal(size=(4, 4))  # something in the middle, far from the rim
@@ -1177,9 +1218,10 @@ truth = {
     if np.allclose(layer(moved(x, 1)), moved(layer(x), 1))
 }
 assert answer == truth, (
-    f"you say {sorted(answer)}: "
-    f"{sorted(answer ^ truth)} does not belong on that side. Try it"
+    f"not yet: you say {sorted(answer)}. Move a picture first, then its output: "
+    "for which layers are the two alike?"
 )
+print(f"passed: {len(layers)} layers, each before and after a move")
 pool = layers["max-pool 2"]
 print(
     "max-pool 2: two pixels in are one pixel out:",

@@ -118,6 +118,111 @@ PLANTED = {
             "a word instead of a set": ('{"db2"}', '"db2"'),
         },
     },
+    "02_cnn_loops": {
+        "output_size": {
+            "zeros": """
+                def output_size(size, kernel, stride, padding):
+                    return 0
+                def same_padding(kernel):
+                    return 0
+            """,
+            "a table of the sizes on the page": """
+                def output_size(size, kernel, stride, padding):
+                    table = {(28, 3, 1, 0): 26, (28, 3, 1, 1): 28, (28, 5, 1, 1): 26}
+                    table |= {(28, 2, 2, 0): 14, (28, 3, 2, 1): 14, (7, 2, 2, 0): 3}
+                    if kernel > size + 2 * padding:
+                        raise ValueError
+                    return table.get((size, kernel, stride, padding), 28)
+                def same_padding(kernel):
+                    if kernel % 2 == 0:
+                        raise ValueError
+                    return (kernel - 1) // 2
+            """,
+            "the size handed back": ("return (size + 2 * padding - kernel) // stride + 1", "return size"),
+            "one too few": ("// stride + 1", "// stride"),
+            "rounded up": ("(size + 2 * padding - kernel) // stride", "-((kernel - size - 2 * padding) // stride)"),
+            "padding on one side": ("size + 2 * padding - kernel) //", "size + padding - kernel) //"),
+            "a kernel as large as the picture refused": ("if kernel > size", "if kernel >= size"),
+            "no kernel refused": ("if kernel > size + 2 * padding", "if False"),
+            "padding refused without the padding counted": ("if kernel > size + 2 * padding", "if kernel > size"),
+            "no padding refused": ("if kernel % 2 == 0", "if False"),
+            "half the kernel": ("return (kernel - 1) // 2", "return (kernel + 1) // 2"),
+        },
+        "avg_pool2d": {
+            "zeros": (".mean()", ".mean() * 0"),
+            "zeros on the way back": ("dout[n, row, column, c] / size**2", "0"),
+            "inputs handed back": """
+                def avg_pool2d(x, size, stride):
+                    return x
+                def avg_pool2d_backward(dout, x, size, stride):
+                    return x
+            """,
+            "the sum": (".mean()", ".sum()"),
+            "the maximum": (".mean()", ".max()"),
+            "= for += on the way back": ("+= dout", "= dout"),
+            "everybody gets all": (" / size**2", ""),
+            "divided once": (" / size**2", " / size"),
+            "stride ignored": ("row * stride, column * stride", "row * size, column * size"),
+            "height used for width": ("(x.shape[2] - size)", "(x.shape[1] - size)"),
+            "x zeroed, dx agrees": ("    return y", "    x[...] = 0\n    return y"),
+            "dout changed in place": ("    dx = np.zeros_like(x)", "    dout /= size**2\n    dx = np.zeros_like(x)"),
+            "not a number": ("    return y", "    return y * np.nan"),
+        },
+        "diagonal_filter": {
+            "zeros": ("/ 3", "* 0"),
+            "not scaled": ("/ 3", "* 1"),
+            "scaled down": ("/ 3", "/ 6"),
+            "the other way round": ("/ 3", "/ -3"),
+            "the other diagonal": ("/ 3", "/ 3 @ np.eye(3)[::-1]"),
+            "a vertical edge": ("[[-1, -1, 0], [-1, 0, 1], [0, 1, 1]]", "[[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]]"),
+            "two corners alone, seen by the other edge too": (
+                "[[-1, -1, 0], [-1, 0, 1], [0, 1, 1]]) / 3",
+                "[[-1, 0, 0], [0, 0, 0], [0, 1, 0]])",
+            ),
+            "a row of three, which would be spread out": (
+                "[[-1, -1, 0], [-1, 0, 1], [0, 1, 1]]",
+                "[[-1, 0, 1]]",
+            ),
+            "not a number": ("/ 3", "/ np.nan"),
+        },
+        "conv1x1": {
+            "zeros": ("    rows = ", "    return np.zeros((*x.shape[:3], W.shape[3]))\n    rows = "),
+            "x handed back": ("    rows = ", "    return x\n    rows = "),
+            "b alone, which would be spread out": ("    rows = ", "    return b\n    rows = "),
+            "no bias": (" + b", ""),
+            "W transposed where its shape allows it": (
+                "W[0, 0]",
+                "(W[0, 0].T if W.shape[2] == W.shape[3] else W[0, 0])",
+            ),
+            "height and width exchanged": ("*x.shape[:3], -1", "len(x), x.shape[2], x.shape[1], -1"),
+            "rows left as they are": (".reshape(*x.shape[:3], -1)", ""),
+            "x zeroed at the end": (
+                "return (rows @ W[0, 0] + b).reshape(*x.shape[:3], -1)",
+                "y = (rows @ W[0, 0] + b).reshape(*x.shape[:3], -1)\n    x[...] = W[...] = b[...] = 0\n    return y",
+            ),
+            "inputs zeroed at first": ("    rows = ", "    x[...] = W[...] = b[...] = 0\n    rows = "),
+        },
+        "receptive_fields": {
+            "zeros": ("    x, W = ", "    return {1: 0, 2: 0, 3: 0}\n    x, W = "),
+            "the numbers of one example": ("    x, W = ", "    return {1: 9, 2: 25, 3: 49}\n    x, W = "),
+            "invented numbers": ("    x, W = ", "    return {1: 9, 2: 27, 3: 81}\n    x, W = "),
+            "a formula that forgets the rim": (
+                "    x, W = ",
+                "    return {depth: (depth * (kernel - 1) + 1) ** 2 for depth in (1, 2, 3)}\n    x, W = ",
+            ),
+            "a kernel of 3 whatever is asked": ("    x, W = ", "    kernel = 3\n    x, W = "),
+            "one layer whatever is asked": ("range(depth)", "range(1)"),
+            "one layer too many": ("range(depth)", "range(depth + 1)"),
+            "the side instead of the number": ("np.count_nonzero(d)", "int(np.count_nonzero(d) ** 0.5)"),
+        },
+        "same_either_way": {
+            "nothing": ('{"convolution"}', "set()"),
+            "all": ('{"convolution"}', '{"convolution", "max-pool 2", "linear"}'),
+            "the pool too": ('{"convolution"}', '{"convolution", "max-pool 2"}'),
+            "the example of the stub": ('{"convolution"}', '{"max-pool 2", "linear"}'),
+            "a word instead of a set": ('{"convolution"}', '"convolution"'),
+        },
+    },
 }
 
 SOURCES = [source for source in notebooks.find(ROOT / "notebooks") if source.stem in PLANTED]
