@@ -95,6 +95,12 @@ def with_loss(change):
     return lambda logits, labels: change(*loss(logits, labels), len(labels))
 
 
+def whole_columns(logits, labels):
+    p = softmax(logits - logits.max(axis=1, keepdims=True))
+    p[:, labels] -= 1
+    return loss(logits, labels)[0], p / len(labels)
+
+
 leaking_state = {}
 counter = itertools.count(1)
 
@@ -130,16 +136,8 @@ def changes_grad(param, grad, *rest):
     return result
 
 
-linear = (checks.linear, linear_forward, linear_backward)
-relu = (checks.relu, relu_forward, relu_backward)
 BUGS = {
     # name: (check, forward or function, backward or None, what the message must say)
-    "bias forgotten": (
-        checks.linear,
-        lambda x, W, b: x @ W,
-        linear_backward,
-        "forward: y is wrong: the bias b is missing",
-    ),
     "W transposed, forward": (
         checks.linear,
         lambda x, W, b: x @ (W if W.shape[0] != W.shape[1] else W.T) + b,
@@ -156,43 +154,26 @@ BUGS = {
         checks.linear,
         linear_forward,
         lambda dout, x, W: (dout @ W.T, dout.T @ x, dout.sum(0)),
-        r"dW has shape \(4, 3\), expected \(3, 4\): is it transposed",
-    ),
-    "dW transposed where it is square": (
-        checks.linear,
-        linear_forward,
-        lambda dout, x, W: (dout @ W.T, dout.T @ x if W.shape[0] == W.shape[1] else x.T @ dout, dout.sum(0)),
         "dW is wrong: it is transposed",
     ),
-    "dW over N": (
+    "dW transposed where it is not square": (
         checks.linear,
         linear_forward,
-        lambda dout, x, W: (dout @ W.T, x.T @ dout / len(x), dout.sum(0)),
-        "dW is wrong: it is divided by the batch size",
+        lambda dout, x, W: (dout @ W.T, dout.T @ x if W.shape[0] != W.shape[1] else x.T @ dout, dout.sum(0)),
+        r"dW has shape \(4, 3\), expected \(3, 4\): it is transposed",
     ),
-    "db a mean": (
-        checks.linear,
-        linear_forward,
-        lambda dout, x, W: (dout @ W.T, x.T @ dout, dout.mean(0)),
-        "db is wrong: it is divided by the batch size",
+    "a gradient of 0 for ever": (
+        checks.relu,
+        relu_forward,
+        lambda dout, x: np.zeros_like(x),
+        "dx is wrong: it is 0 everywhere",
     ),
-    "db keeps an axis": (
-        checks.linear,
-        linear_forward,
-        lambda dout, x, W: (dout @ W.T, x.T @ dout, dout.sum(0, keepdims=True)),
-        r"db has shape \(1, 4\), expected \(4,\)",
-    ),
+    "whole columns": (checks.cross_entropy, whole_columns, None, "subtracted in whole columns"),
     "dx forgotten": (
         checks.linear,
         linear_forward,
         lambda dout, x, W: (x.T @ dout, dout.sum(0)),
         r"must return \(dx, dW, db\), it returned 2 values",
-    ),
-    "one is None": (
-        checks.linear,
-        linear_forward,
-        lambda dout, x, W: (None, x.T @ dout, dout.sum(0)),
-        "dx is not written yet",
     ),
     "an exception": (
         checks.linear,
@@ -202,23 +183,6 @@ BUGS = {
     ),
     "relu in place": (checks.relu, in_place_relu, relu_backward, "forward changes its argument x in place"),
     "dout in place": (checks.relu, relu_forward, in_place_relu_backward, "backward changes its argument dout in place"),
-    ">= for >": (checks.relu, relu_forward, lambda dout, x: dout * (x >= 0), "use x > 0, not x >= 0"),
-    "masked on dout": (checks.relu, relu_forward, lambda dout, x: dout * (dout > 0), "the mask looks at dout"),
-    "masked on both": (
-        checks.relu,
-        relu_forward,
-        lambda dout, x: dout * (dout > 0) * (x > 0),
-        "negative gradients are lost",
-    ),
-    "chain rule forgotten": (checks.relu, relu_forward, lambda dout, x: (x > 0) * 1.0, "multiplies it by dout"),
-    "times relu": (
-        checks.relu,
-        relu_forward,
-        lambda dout, x: dout * np.maximum(x, 0),
-        r"dout is multiplied by relu\(x\)",
-    ),
-    "identity": (checks.relu, relu_forward, lambda dout, x: dout.copy(), "dout unchanged"),
-    "absolute value": (checks.relu, np.abs, relu_backward, r"it is \|x\|"),
     "not divided by N": (
         checks.cross_entropy,
         with_loss(lambda a, d, n: (a, d * n)),
