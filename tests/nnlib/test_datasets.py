@@ -27,8 +27,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnlib import datasets
-from nnlib.datasets import MANIFEST, OFFICIAL, load_dataset
+from nnlib import datasets, mirrors
+from nnlib.data_files import MANIFEST, OFFICIAL
+from nnlib.datasets import load_dataset
 
 REAL_DATA_DIR = os.environ.get("NNLIB_DATA_DIR")
 REAL_HOME = datasets.DATA_DIR
@@ -109,9 +110,9 @@ def house(tmp_path, monkeypatch):
     shutil.copytree(REPOSITORY / "data" / "samples", home / "samples")
     monkeypatch.setattr(datasets, "DATA_DIR", home)
     monkeypatch.setattr(datasets, "SYSTEM_DIR", tmp_path / "system")
-    monkeypatch.setattr(datasets, "PAUSE_SECONDS", 0)
-    monkeypatch.setattr(datasets, "PROBE_SECONDS", 1)
-    monkeypatch.setattr(datasets, "_network_is_away", False)
+    monkeypatch.setattr(mirrors, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(mirrors, "PROBE_SECONDS", 1)
+    mirrors._network_is_there.cache_clear()
     checksums = {file: sha256(content) for file, content in OFFICIAL_IDX.items()}
     small = {
         "mnist": replace(OFFICIAL["mnist"], sizes=(50, 20), mirrors=(), checksums=checksums),
@@ -568,7 +569,7 @@ def test_a_network_that_swallows_everything_costs_seconds_only(load, monkeypatch
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         point_mirrors_at(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}")
-        monkeypatch.setattr(datasets, "PROBE_SECONDS", 0.2)
+        monkeypatch.setattr(mirrors, "PROBE_SECONDS", 0.2)
         start = time.perf_counter()
         for _ in range(3):
             assert "no network was found" in load("mnist")[1]
@@ -578,8 +579,8 @@ def test_a_network_that_swallows_everything_costs_seconds_only(load, monkeypatch
 def test_a_name_server_that_never_answers_costs_seconds_only(load, monkeypatch):
     """No timeout of requests covers the look-up of a host's name."""
     point_mirrors_at(monkeypatch, "http://127.0.0.1:1")
-    monkeypatch.setattr(datasets, "PROBE_SECONDS", 0.1)
-    monkeypatch.setattr(datasets, "_answers", lambda url: time.sleep(3))
+    monkeypatch.setattr(mirrors, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(mirrors, "_answers", lambda url: time.sleep(3))
     start = time.perf_counter()
     assert "no network was found" in load("mnist")[1]
     assert time.perf_counter() - start < 1.5
@@ -595,7 +596,6 @@ def test_an_error_page_is_an_answer(mirror, load):
     """The mirror's host answers 404 to everything: there is a network, and that is not the reason given."""
     line = load("mnist")[1]
     assert mirror.heads == 1 and "no network" not in line and "HTTP 404" in line
-    assert not datasets._network_is_away
 
 
 def test_offline_and_download_false_ask_nobody(mirror, load, monkeypatch):
@@ -673,7 +673,7 @@ def test_no_folder_can_be_written_to(house, tmp_path, mirror, load, monkeypatch)
 
 def fill_the_disk(monkeypatch, after):
     """From the file number `after` on, a download writes a few bytes and then finds the disk full."""
-    download, count = datasets.pooch.HTTPDownloader.__call__, iter(range(100))
+    download, count = mirrors.pooch.HTTPDownloader.__call__, iter(range(100))
 
     def write(self, url, output_file, pooch):
         if next(count) < after:
@@ -681,7 +681,7 @@ def fill_the_disk(monkeypatch, after):
         Path(output_file).write_bytes(b"a few bytes")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output_file))
 
-    monkeypatch.setattr(datasets.pooch.HTTPDownloader, "__call__", write)
+    monkeypatch.setattr(mirrors.pooch.HTTPDownloader, "__call__", write)
 
 
 @pytest.mark.parametrize("after", [0, 2])
@@ -720,7 +720,7 @@ def test_an_interrupted_download_leaves_nothing(house, mirror, monkeypatch):
         Path(output_file).write_bytes(b"a few bytes")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(datasets.pooch.HTTPDownloader, "__call__", interrupt)
+    monkeypatch.setattr(mirrors.pooch.HTTPDownloader, "__call__", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load_dataset("mnist")
     assert left_behind(house) == []
