@@ -852,16 +852,18 @@ def im2col_1d(x, kernel, stride):
 
 
 # %% tags=["check"]
-sound = rng.normal(size=(2, 9, 3))
-for kernel, stride in ((3, 1), (2, 2), (4, 3)):
-    expected = reference.im2col(sound[:, :, None, :], (kernel, 1), (stride, 1))
-    got = im2col_1d(sound, kernel, stride)
-    assert got.shape == expected.shape, (
-        f"kernel {kernel}, stride {stride}: shape {got.shape}, expected {expected.shape}"
-    )
-    assert np.array_equal(got, expected), (
-        f"kernel {kernel}, stride {stride}: the rows differ. Channels go innermost"
-    )
+cases = (((2, 9, 3), 3, 1), ((1, 7, 1), 2, 2), ((3, 8, 2), 4, 3), ((2, 5, 4), 5, 1))
+for shape, kernel, stride in cases:
+    sound = np.random.default_rng(kernel).normal(size=shape)
+    given, case = sound.copy(), f"{shape}, kernel {kernel}, stride {stride}"
+    got = im2col_1d(given, kernel, stride)
+    # a picture one pixel wide
+    right = reference.im2col(sound[:, :, None], (kernel, 1), (stride, 1))
+    assert np.array_equal(given, sound), "the sound is changed in place: work on a copy"
+    assert np.shape(got) == right.shape, f"{case}: {np.shape(got)}, expected {right.shape}"
+    assert np.array_equal(got, right), f"{case}: the rows differ. Channels go innermost"
+overlap = sum(stride < kernel for _, kernel, stride in cases)
+print(f"passed: {len(cases)} sounds, in {overlap} of them patches overlap, every entry")
 
 # %% [markdown]
 # ### 2 · Holes in the kernel
@@ -887,19 +889,23 @@ def im2col_dilated(x, kernel_size, gap):
 
 
 # %% tags=["check"]
-x = rng.normal(size=(2, 8, 7, 3))
-for kernel_size, gap in (((3, 3), 1), ((3, 2), 2), ((2, 3), 3)):
-    W = rng.normal(size=(*kernel_size, 3, 4))
-    spread = np.zeros(
-        (gap * (kernel_size[0] - 1) + 1, gap * (kernel_size[1] - 1) + 1, 3, 4)
+cases = (((2, 8, 7, 3), (3, 3), 1), ((1, 9, 7, 2), (3, 2), 2), ((2, 7, 9, 1), (2, 3), 3))
+for shape, (kh, kw), gap in cases:
+    draw, case = np.random.default_rng(gap), f"kernel {kh} × {kw}, gap {gap}, x {shape}"
+    x, W = draw.normal(size=shape), draw.normal(size=(kh, kw, shape[3], 4))
+    # the same kernel with zeros in its holes
+    spread = np.zeros((gap * (kh - 1) + 1, gap * (kw - 1) + 1, shape[3], 4))
+    spread[::gap, ::gap] = W
+    right = reference.im2col(x, spread.shape[:2]) @ spread.reshape(-1, 4)
+    given = x.copy()
+    rows, size = im2col_dilated(given, (kh, kw), gap), (len(right), kh * kw * shape[3])
+    assert np.array_equal(given, x), "x is changed in place: work on a copy"
+    assert np.shape(rows) == size, f"{case}: shape {np.shape(rows)}, expected {size}"
+    assert np.allclose(rows @ W.reshape(-1, 4), right), (
+        f"{case}: the patches hold the wrong pixels"
     )
-    spread[::gap, ::gap] = W  # the same kernel with zeros in its holes
-    expected = reference.im2col(x, spread.shape[:2]) @ spread.reshape(-1, 4)
-    got = im2col_dilated(x, kernel_size, gap) @ W.reshape(-1, 4)
-    assert got.shape == expected.shape, (
-        f"gap {gap}: {got.shape[0]} rows, expected {expected.shape[0]}"
-    )
-    assert np.allclose(got, expected), f"gap {gap}: the patches hold the wrong pixels"
+holes = sum(gap > 1 for *_, gap in cases)
+print(f"passed: {len(cases)} kernels, {holes} of them with holes, x never square")
 
 # %% [markdown]
 # ### 3 · A test without derivatives
@@ -926,13 +932,33 @@ def is_adjoint(im2col, col2im):
 
 
 # %% tags=["check"]
-assert is_adjoint(im2col, col2im) is True, "it rejects the right pair"
-assert is_adjoint(im2col, lambda m, *rest: 1.01 * col2im(m, *rest)) is False, (
-    "it accepts gradients that are 1 % too large"
-)
-assert is_adjoint(im2col, lambda m, *rest: col2im(m, *rest)[:, ::-1]) is False, (
-    "it accepts a picture upside down"
-)
+def mean_of_copies(m, *rest):
+    return col2im(m, *rest) / np.maximum(col2im(np.ones_like(m), *rest), 1)
+
+
+def first_pixel_lost(m, *rest):
+    x = col2im(m, *rest)
+    x[0, 0, 0, 0] = 0
+    return x
+
+
+pairs = {
+    "the pair of this notebook": (im2col, col2im, True),
+    "the loops of nnlib.reference": (reference.im2col, reference.col2im, True),
+    "both times 3": (lambda *a: 3 * im2col(*a), lambda *a: 3 * col2im(*a), True),
+    "gradients 1 % too large": (im2col, lambda *a: 1.01 * col2im(*a), False),
+    "a picture upside down": (im2col, lambda *a: col2im(*a)[:, ::-1], False),
+    "rows in another order": (lambda *a: im2col(*a)[::-1], col2im, False),
+    "gradients of zero": (im2col, lambda *a: 0 * col2im(*a), False),
+    "the mean of the copies": (im2col, mean_of_copies, False),
+    "the gradient of one pixel lost": (im2col, first_pixel_lost, False),
+}
+for what, (there, back, right) in pairs.items():
+    got = is_adjoint(there, back)
+    assert isinstance(got, bool | np.bool_), f"expected True or False, got {got!r}"
+    assert got == right, f"it {'rejects' if right else 'accepts'} {what}"
+adjoint = sum(right for *_, right in pairs.values())
+print(f"passed: {len(pairs)} pairs, {adjoint} of them adjoint")
 
 # %% [markdown]
 # ### 4 · What does a network cost?
@@ -956,43 +982,69 @@ def multiply_adds(height, width, kernel_size, in_channels, out_channels, stride,
 
 
 # %% tags=["check"]
-for size, expected in (
-    ((28, 28, 3, 1, 32, 1, 1), 225_792),
-    ((14, 14, 3, 16, 32, 1, 1), 903_168),
-    ((9, 7, 5, 3, 2, 2, 0), 900),
-):
-    got = multiply_adds(*size)
-    assert got == expected, f"multiply_adds{size} gave {got:,}, expected {expected:,}"
+draw = np.random.default_rng(1)
+sizes = draw.integers((5, 5, 1, 1, 1, 1, 0), (12, 12, 6, 5, 9, 4, 3), (40, 7)).tolist()
+for height, width, kernel_size, c_in, c_out, stride, padding in sizes:
+    # every entry of every row meets one weight of each kernel
+    picture = np.zeros((1, height, width, c_in))
+    rows = im2col(picture, (kernel_size, kernel_size), stride, padding)
+    size = (height, width, kernel_size, c_in, c_out, stride, padding)
+    got, right = multiply_adds(*size), rows.size * c_out
+    assert got == right, f"multiply_adds{size} gave {got:,}, expected {right:,}"
+oblong = sum(height != width for height, width, *_ in sizes)
+print(f"passed: {len(sizes)} convolutions, {oblong} pictures of them not square")
 
 # %% [markdown]
 # ### 5 · An experiment: does a kernel need neighbours?
 #
 # Train the first network with kernels of 1, 3 and 5 pixels (the padding keeps the size) for
 # three epochs on 3,000 pictures. **Predict first**: what can a kernel of one pixel not see?
+#
+# The check runs your experiment again, smaller and with another seed, and expects the
+# numbers of its own. So begin alike: with `one_convolution(np.random.default_rng(seed))`,
+# in which `layers[0]` gives way to a `Conv2d` that draws from another
+# `np.random.default_rng(seed)`.
 
 
 # %% tags=["exercise"]
-def kernel_experiment():
-    """Return {kernel_size: best validation accuracy} for 1, 3 and 5.
-    Use train(..., progress=False).
+def kernel_experiment(count=3000, epochs=3, seed=SEED):
+    """Use train(model, epochs, few, progress=False) on the first `count` training pictures.
+    Return {kernel_size: best validation accuracy} for 1, 3 and 5.
     """
     raise NotImplementedError("not written yet")
 
 
 # %% tags=["solution"]
-def kernel_experiment():
-    few, scores = (train_images[:3000], train_labels[:3000]), {}
+def kernel_experiment(count=3000, epochs=3, seed=SEED):
+    few, scores = (train_images[:count], train_labels[:count]), {}
     for kernel_size in (1, 3, 5):
-        model = one_convolution(np.random.default_rng(SEED))
+        model = one_convolution(np.random.default_rng(seed))
         model.layers[0] = nnlib.Conv2d(
-            1, 32, kernel_size, padding=kernel_size // 2, rng=np.random.default_rng(SEED)
+            1, 32, kernel_size, padding=kernel_size // 2, rng=np.random.default_rng(seed)
         )
-        history = train(model, 3, few, progress=False)
+        history = train(model, epochs, few, progress=False)
         scores[kernel_size] = max(history.validation_accuracy)
     return scores
 
 
 # %% tags=["check"]
+# twice small, with other pictures and another seed each time
+for count, seed in np.random.default_rng().integers(200, 400, (2, 2)).tolist():
+    few, small = (
+        (train_images[:count], train_labels[:count]),
+        kernel_experiment(count, 1, seed),
+    )
+    for size in (1, 3, 5):
+        model, again = (
+            one_convolution(np.random.default_rng(seed)),
+            np.random.default_rng(seed),
+        )
+        model.layers[0] = nnlib.Conv2d(1, 32, size, padding=size // 2, rng=again)
+        right = max(train(model, 1, few, progress=False).validation_accuracy)
+        assert np.isclose(small.get(size, -1), right, atol=1e-3), (
+            f"{count} pictures, 1 epoch, seed {seed}: your number for kernel size {size} "
+            "is not that of the experiment. Does it use count, epochs and seed?"
+        )
 scores = kernel_experiment()
 assert set(scores) == {1, 3, 5}, f"expected the keys 1, 3 and 5, got {sorted(scores)}"
 for kernel_size, score in scores.items():
@@ -1002,6 +1054,7 @@ claim(
     max(scores[3], scores[5]) - scores[1],
     at_least=0.005,
 )
+print(f"passed: twice {len(small)} accuracies with another size and seed, one claim")
 
 # %% [markdown]
 # ### 6 · An explanation: who needs col2im?
@@ -1030,28 +1083,28 @@ def needs_col2im():
 
 
 # %% tags=["check"]
-x, W, b = rng.normal(size=(1, 5, 5, 1)), rng.normal(size=(3, 3, 1, 2)), np.zeros(2)
-dout = np.ones((1, 3, 3, 2))
-kept = col2im
+answer = needs_col2im()
+assert isinstance(answer, set), f'expected a set like {{"db"}}, got {answer!r}'
+draw, kept = np.random.default_rng(1), col2im
+x, W = draw.normal(size=(2, 5, 6, 2)), draw.normal(size=(3, 3, 2, 2))
+dout = draw.normal(size=(2, 3, 4, 2))
+gradients = conv_backward(dout, x, W, 1, 0)
 try:
     # a col2im that forgets everything
     col2im = lambda rows, x_shape, *rest: np.zeros(x_shape)  # noqa: E731
-    broken = conv_backward(dout, x, W, 1, 0)
+    without = conv_backward(dout, x, W, 1, 0)
 finally:
     col2im = kept
 changed = {
     name
-    for name, a, b in zip(
-        ("dx", "dW", "db"), conv_backward(dout, x, W, 1, 0), broken, strict=True
-    )
-    if not np.array_equal(a, b)
+    for name, right, broken in zip(("dx", "dW", "db"), gradients, without, strict=True)
+    if not np.array_equal(right, broken)
 }
-answer = needs_col2im()
 assert answer == changed, (
-    f"you say {sorted(answer)}. Take col2im out of conv_backward: "
+    f"not yet: you say {sorted(answer)}. Take col2im out of conv_backward: "
     "which of the three can still be right?"
 )
-print("that is what happens without col2im")
+print(f"passed: that is what happens to the {len(gradients)} gradients without col2im")
 
 # %% [markdown]
 # ## What moved into nnlib
