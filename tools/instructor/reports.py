@@ -1,18 +1,18 @@
 """Render executed notebooks as PDF (A4) and as HTML that needs no network, into reports/; all together as course.pdf.
 
     python -m tools.instructor.reports [01_mlp | my.ipynb | results ...]        make reports NOTEBOOK=...
+    python -m tools.instructor.reports --students ...                     without solutions, into reports/students/
 
 The one idea: pandoc reads the text of a notebook once, into trees that still know their cell. The trees are checked,
 and then written twice: as Typst, which makes the PDF, and as HTML. What a page can't show (TeX that does not convert,
 a character in no font, an unknown output) is an error that names the cell, never a gap.
-reports.typ and reports.html, beside this file, say how the pages look.
+reports.typ and reports.css, beside this file, say how the pages look.
 """
 
-import argparse
+import ast
 import base64
 import hashlib
-import html
-import importlib.util
+import itertools
 import json
 import re
 import shutil
@@ -25,24 +25,24 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
+import pylopdf_fonts_zh_cn
 import pypandoc
 import typst
 
 from tools.shared import notebooks, pinned
 
 COURSE = "Neural networks from scratch"
+CLOSING = ("symbols.md", "bibliography.md")  # of docs/: the last chapters of course.pdf
 HERE = Path(__file__).parent
 PANDOC = Path(pypandoc.__file__).parent / "files" / "pandoc"  # the one in the package, whatever else is installed
+FONTS = typst.Fonts(include_system_fonts=False, font_paths=[Path(pylopdf_fonts_zh_cn.__file__).parent])
 MARKDOWN = "gfm-tex_math_gfm-emoji+tex_math_dollars"  # as JupyterLab reads it, and footnotes
 MARK = "CELL-{}-BEGINS-HERE"
-PICTURES = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/svg+xml": "svg"}
+PICTURES = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/svg+xml": ".svg"}
 OUTPUTS = (*PICTURES, "text/html", "text/markdown", "text/latex", "text/plain")  # the best first
-CHINESE = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
-CHINESE_FONTS = (
-    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei"),
-    *("Noto Serif CJK SC", "Noto Serif SC", "Songti SC", "SimSun", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei"),
-)
-COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")  # in the order of terminals
+FOLDED = re.compile(r"\s*The\s+folded\s+cell\b.*?(?=\n\n|\Z)", re.DOTALL)  # on paper the solutions lie elsewhere
+CODE_LINES = 64  # on a page
+TOP, BOTTOM = 175, 710  # points: what lies above the first begins its page; what lies below the second has filled it
 
 
 class ReportFailed(Exception):
@@ -50,37 +50,17 @@ class ReportFailed(Exception):
 
 
 @dataclass
-class Picture:
-    """A picture: the name of its file in the working folder, and its description."""
-
-    file: str
-    alt: str
-
-
-@dataclass
-class Printed:
-    """Text as a terminal shows it; an error is a traceback, or was written to stderr."""
-
-    text: str
-    is_error: bool
-
-
-@dataclass
 class Cell:
-    """A cell: its prompt (In [7]; none for text), its place in words, and what it shows.
-
-    shown: a Picture or a Printed for each output; a list of pandoc's blocks for what is Markdown, HTML or LaTeX.
-    """
+    """A cell: its prompt (In [7]; none for text), its place in words, and what it shows, as pandoc's blocks."""
 
     node: nbformat.NotebookNode
     prompt: str
     place: str
-    shown: list = field(default_factory=list)
+    blocks: list = field(default_factory=list)
 
-    @property
-    def texts(self) -> list[list]:
-        """Those that are pandoc's blocks."""
-        return [shown for shown in self.shown if isinstance(shown, list)]
+    def has(self, tag: str) -> bool:
+        """Say whether the cell is tagged so."""
+        return tag in notebooks.tags(self.node)
 
     def fail(self, what: str):
         """Raise the error that names this cell."""
@@ -89,35 +69,73 @@ class Cell:
 
 @dataclass
 class Report:
-    """A notebook on its way to the page. `info` is what its title page says, `name` that of its files and chapter."""
+    """A notebook on its way to the page.
+
+    name: that of its files and its chapter. facts: what its first page says. floating: the numbers of its figures that
+    do not stand where they come from, but at the top of the next page (see `let_float`).
+    """
 
     name: str
+    title: str
+    facts: dict[str, str]
     cells: list[Cell]
-    info: dict
+    floating: list[int] = field(default_factory=list)
 
 
 # ------------------------------------------------------------------------------------------------- reading the notebook
 
 
-def read(path: Path, work: Path) -> Report:
-    """Read a notebook and check that a page can show all of it; its pictures are put into the folder `work`."""
+def read(path: Path, work: Path, students: bool = False) -> Report:
+    """Read a notebook or a page of Markdown and check that paper can show all of it; its pictures go into `work`.
+
+    students: leave out what is tagged `solution`, and what the checks printed, which is what the solutions answered.
+    """
     try:
-        notebook = nbformat.read(path, as_version=4)
+        if path.suffix == ".md":
+            notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(path.read_text("utf-8"))])
+        else:
+            notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises whatever the damage leads to
         raise ReportFailed(f"{notebooks.shown(path)} can't be read as a notebook: {error}") from None
-    name, cells = word(path.stem), locate(notebook, path.stem)
-    read_texts(cells, work)
-    title = take_title(cells) or path.stem
-    check_texts(cells, name, path.parent, work)
-    claims = [claim for cell in cells for claim in notebooks.claims(cell.node.get("outputs", []))]
-    facts = describe(notebook, cells, claims)
-    info = {"course": COURSE, "name": name, "title": title, "facts": facts, "claims": claims}
-    return Report(name, cells, info | {"chinese": chinese_font(cells, work)})
+    facts = describe(notebook)
+    if students:
+        notebook.cells = [node for node in notebook.cells if "solution" not in notebooks.tags(node)]
+        for node in notebook.cells:
+            if "check" in notebooks.tags(node):
+                node.outputs = []
+    cells, title = locate(notebook, path.stem), path.stem
+    for cell in cells:
+        if not cell.prompt and (first := re.search(r"^# +(.+)$", cell.node.source, re.MULTILINE)):
+            title, cell.node.source = first[1], cell.node.source.replace(first[0], "", 1)
+            break
+    read_cells(cells, work)
+    report = Report(slug(path.stem), title, facts, cells)
+    check(report, path.parent, work)
+    return report
 
 
-def word(text: str) -> str:
+def slug(text: str) -> str:
     """Return a text as one word, fit for a file name and a label."""
     return re.sub(r"[^\w.-]+", "_", text)
+
+
+def describe(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """Return the facts of the first page, as far as the notebook knows them."""
+    data = environment = "not recorded"
+    if known := notebook.metadata.get("nnlib"):  # written by tools.author.build and tools.instructor.run
+        used = known["datasets"].values()
+        data = "; ".join(f"{a['title']}, {a['source']} (SHA-256 {a['fingerprint'][:12]}…)" for a in used) or "none used"
+        environment = known.get("environment") or pinned.arithmetic_in_words(None)  # a build knows no other
+    code = [node for node, _ in notebooks.code_cells(notebook)]
+    stopped = [
+        f"stopped by an error in In [{node.execution_count}]"
+        for node in code
+        if "raises-exception" not in notebooks.tags(node) and any(o.output_type == "error" for o in node.outputs)
+    ]
+    run = sum(node.execution_count is not None for node in code)
+    claims = sum(len(notebooks.claims(node.outputs)) for node in code)
+    results = [*stopped, f"{run} of {len(code)} cells run", f"claims held: {claims}"]
+    return {"Data": data, "Environment": environment, "Results": ", ".join(results)}
 
 
 def locate(notebook: nbformat.NotebookNode, name: str) -> list[Cell]:
@@ -138,44 +156,37 @@ def locate(notebook: nbformat.NotebookNode, name: str) -> list[Cell]:
     return cells
 
 
-def _prints(block, is_error: bool) -> bool:
-    return isinstance(block, Printed) and block.is_error == is_error
-
-
-def read_texts(cells: list[Cell], work: Path) -> None:
+def read_cells(cells: list[Cell], work: Path) -> None:
     """Find what each cell shows. All Markdown is read in one go: a footnote may stand in another cell."""
-    parts = []  # (cell, blocks to be filled, Markdown)
+    parts = []  # (cell, the blocks to be filled, Markdown)
 
     def later(cell, markdown):
-        cell.shown.append([])
-        parts.append((cell, cell.shown[-1], markdown))
+        parts.append((cell, [], markdown))
+        cell.blocks.append(element("Div", ["", ["output"], []], parts[-1][1]))
 
     for cell in cells:
         if cell.node.cell_type == "markdown":
-            later(cell, cell.node.source)
+            later(cell, FOLDED.sub("", cell.node.source))
         elif cell.node.cell_type == "raw":
-            cell.shown.append(Printed(cell.node.source, is_error=False))
+            cell.blocks.append(element("CodeBlock", ["", ["printed"], []], cell.node.source))
         for output in cell.node.get("outputs", []):
             kind, content = content_of(output, cell)
-            is_error = kind == "error" or output.get("name") == "stderr"
             if kind in PICTURES:
                 alt = output.metadata.get(kind, {}).get("alt") or f"(a figure without a description, by {cell.prompt})"
-                cell.shown.append(Picture(save_picture(kind, content, cell, work), alt))
+                target = [save_picture(kind, content, cell, work), ""]
+                cell.blocks.append(element("Para", [element("Image", ["", [], []], [element("Str", alt)], target)]))
             elif kind == "text/html":
-                cell.shown.append(from_html(content, cell))
+                cell.blocks.append(element("Div", ["", ["output"], []], from_html(content, cell)))
             elif kind == "text/markdown":
                 later(cell, content)
             elif kind == "text/latex":
                 later(cell, f"$$\n{content.strip().strip('$')}\n$$")
-            elif kind == "stream" and cell.shown and _prints(cell.shown[-1], is_error):
-                cell.shown[-1].text += content
-            else:
-                cell.shown.append(Printed(content, is_error))
-        cell.shown = [shown for shown in cell.shown if not is_wiped_out(shown)]
+            elif text := as_printed(content):
+                cell.blocks.append(element("CodeBlock", ["", [kind], []], text))
     text = "\n\n".join(f"{MARK.format(number)}\n\n{markdown}" for number, (_, _, markdown) in enumerate(parts))
     begun = 0
     for block in blocks_of(text, MARKDOWN):
-        if block == {"t": "Para", "c": [{"t": "Str", "c": MARK.format(begun)}]}:
+        if block == {"t": "Para", "c": [element("Str", MARK.format(begun))]}:
             cell, blocks, _ = parts[begun]
             begun += 1
         else:
@@ -183,21 +194,15 @@ def read_texts(cells: list[Cell], work: Path) -> None:
     if begun < len(parts):
         cell.fail("a ``` or <!-- in it is never closed, and would swallow the text that follows")
     for cell, blocks, markdown in parts:
-        if any(element["t"] in ("RawInline", "RawBlock") and not is_comment(element) for element in elements(blocks)):
-            plainer = ("--mathjax", "--syntax-highlighting=none")
-            blocks[:] = from_html(pandoc(markdown, f"{MARKDOWN}-task_lists", "html", *plainer)[0], cell)
-
-
-def is_wiped_out(shown) -> bool:
-    """Say whether this is what a progress bar leaves behind: written to stderr, then covered with blanks."""
-    lines = printed_lines(shown.text) if _prints(shown, is_error=True) else None
-    return lines is not None and not any(words.strip() for line in lines for _, _, words in line)
+        if any(e["t"].startswith("Raw") and not e["c"][1].lstrip().startswith("<!--") for e in elements(blocks)):
+            html = pandoc(markdown, f"{MARKDOWN}-task_lists", "html", "--mathjax", "--syntax-highlighting=none")
+            blocks[:] = from_html(html, cell)
 
 
 def content_of(output: nbformat.NotebookNode, cell: Cell) -> tuple[str, str]:
-    """Return the best (kind, content) of an output that a page can show."""
+    """Return the best (kind, content) of an output that a page can show; text is of the kind `printed` or `error`."""
     if output.output_type == "stream":
-        return "stream", output.text
+        return "error" if output.name == "stderr" else "printed", output.text
     if output.output_type == "error":
         return "error", "\n".join(output.traceback) or f"{output.ename}: {output.evalue}"
     offered = dict(output.get("data", {}))
@@ -207,8 +212,15 @@ def content_of(output: nbformat.NotebookNode, cell: Cell) -> tuple[str, str]:
         del offered["text/html"]  # the repr of some object: its plain text will do
     for kind in OUTPUTS:
         if kind in offered:
-            return kind, offered[kind]
+            return "printed" if kind == "text/plain" else kind, offered[kind]
     cell.fail(f"an output is of a type that no page can show: {', '.join(offered) or output.output_type}")
+
+
+def as_printed(text: str) -> str:
+    """Return what a terminal would show of a text, without its colours; of a progress bar, what is left in the end."""
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\x1b\].*?(\x07|\x1b\\)", "", text)
+    text = re.sub(r"[^\n]*\r(?!\n)", "", text)
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text.expandtabs()).strip("\n").rstrip()
 
 
 def from_html(text: str, cell: Cell) -> list:
@@ -218,68 +230,32 @@ def from_html(text: str, cell: Cell) -> list:
     return blocks_of(text, "html+tex_math_single_backslash")
 
 
-def take_title(cells: list[Cell]) -> str | None:
-    """Take the first heading of level 1 out of the text, and return it."""
-    for blocks in (blocks for cell in cells if not cell.prompt for blocks in cell.texts):
-        for block in blocks:
-            if block["t"] == "Header" and block["c"][0] == 1:
-                blocks.remove(block)
-                return plain(block["c"][2])
-    return None
-
-
-def describe(notebook: nbformat.NotebookNode, cells: list[Cell], claims: list[str]) -> list[tuple[str, str]]:
-    """Return the facts of the title page, as far as the notebook knows them."""
-    data = environment = "not recorded"
-    if known := notebook.metadata.get("nnlib"):  # written by tools.author.build and tools.instructor.run
-        used = known["datasets"].values()
-        data = "; ".join(f"{a['title']}, {a['source']} (SHA-256 {a['fingerprint'][:12]}…)" for a in used) or "none used"
-        environment = known.get("environment") or pinned.words(None)  # a build knows no other
-    code = [cell for cell in cells if cell.prompt]
-    run = sum(cell.node.execution_count is not None for cell in code)
-    results = [f"{run} of {len(code)} cells run", f"claims held: {len(claims)}"]
-    for cell in code:
-        expected = "raises-exception" in notebooks.tags(cell.node)
-        if not expected and any(output.output_type == "error" for output in cell.node.outputs):
-            results.insert(0, f"stopped by an error in {cell.prompt}")
-    return [("Data", data), ("Environment", environment), ("Results", ", ".join(results))]
-
-
-# --------------------------------------------------------------------------------------------------- checking the text
-
-
-def check_texts(cells: list[Cell], name: str, folder: Path, work: Path) -> None:
-    """Fail where something would be lost; bring headings, links, pictures and tables into the form that pages need."""
+def check(report: Report, folder: Path, work: Path) -> None:
+    """Fail where something would be lost; bring headings, links and pictures into the form that pages need."""
     targets, level = set(), 1
 
-    def checked(element, cell):
+    def checked(e, cell):
         nonlocal level
-        kind, content = element["t"], element.get("c")
+        kind, content = e["t"], e.get("c")
         if kind in ("RawInline", "RawBlock"):
             return []  # a comment: other HTML has been read
         if kind == "Str" and re.search(r"\\(begin|end)\{", content):
             cell.fail(f"{content} is not between $$ and $$, and would be printed as it stands")
         if kind == "Header":
             level = content[0] = min(content[0], level + 1)  # no level is left out
-            content[1][0] = f"{name}--{content[1][0]}"  # in course.pdf two notebooks may have the same heading
+            content[1][0] = f"{report.name}--{content[1][0]}"  # in course.pdf two notebooks may have the same heading
             targets.add(content[1][0])
         elif kind == "Link" and content[2][0].startswith("#"):
-            content[2][0] = f"#{name}--{unquote(content[2][0][1:]).lower()}"
-        elif kind == "Image":
+            content[2][0] = f"#{report.name}--{unquote(content[2][0][1:]).lower()}"
+        elif kind == "Image" and not (work / content[2][0]).is_file():
             content[2][0] = find_picture(content[2][0], cell, folder, work)
-            content[1] = content[1] or [{"t": "Str", "c": "(a picture without a description)"}]
-        elif kind == "Table":
-            for column in content[2]:
-                if column[0]["t"] == "AlignDefault":
-                    column[0] = {"t": "AlignLeft"}
-                column[1] = {"t": "ColWidthDefault"}  # both writers know better than pandoc, which counts characters
-        return element
+            content[1] = content[1] or [element("Str", "(a picture without a description)")]
+        return e
 
-    for cell in cells:
-        for blocks in cell.texts:
-            blocks[:] = change(blocks, lambda element, cell=cell: checked(element, cell))
-    for cell in cells:
-        for link in (element["c"][2][0] for element in elements(cell.texts) if element["t"] == "Link"):
+    for cell in report.cells:
+        cell.blocks = change(cell.blocks, lambda e, cell=cell: checked(e, cell))
+    for cell in report.cells:
+        for link in (e["c"][2][0] for e in elements(cell.blocks) if e["t"] == "Link"):
             if link.startswith("#") and link[1:] not in targets:
                 cell.fail(f"its link to #{link.split('--', 1)[1]} leads nowhere")
 
@@ -288,15 +264,14 @@ def find_picture(target: str, cell: Cell, folder: Path, work: Path) -> str:
     """Copy the picture that a text shows into `work`, and return its name there."""
     if re.match(r"(https?:)?//", target):
         cell.fail(f"the picture {target} is on the network; save it beside the notebook")
-    attached = cell.node.get("attachments", {}).get(unquote(target.removeprefix("attachment:")), {})
-    if inline := re.fullmatch(r"data:([\w/+.-]+);base64,(.*)", target, re.DOTALL):
-        attached = {inline.group(1): inline.group(2)}
-    for kind, data in attached.items():
+    for kind, data in cell.node.get("attachments", {}).get(unquote(target.removeprefix("attachment:")), {}).items():
         return save_picture(kind, data, cell, work)
+    if inline := re.fullmatch(r"data:([\w/+.-]+);base64,(.*)", target, re.DOTALL):
+        return save_picture(inline[1], inline[2], cell, work)
     path = folder / unquote(target)
     if not path.is_file():
         cell.fail(f"there is no picture {target}")
-    suffix = path.suffix.lower().lstrip(".").replace("jpeg", "jpg")
+    suffix = path.suffix.lower().replace("jpeg", "jpg")
     kind = next((kind for kind, known in PICTURES.items() if known == suffix), suffix)
     return save_picture(kind, path.read_bytes(), cell, work)
 
@@ -307,49 +282,39 @@ def save_picture(kind: str, data: str | bytes, cell: Cell, work: Path) -> str:
         cell.fail(f"a picture is of a type that no page can show: {kind}")
     if isinstance(data, str):
         data = data.encode() if "<svg" in data else base64.b64decode(data)
-    name = f"{hashlib.sha256(data).hexdigest()[:20]}.{PICTURES[kind]}"
+    name = hashlib.sha256(data).hexdigest()[:20] + PICTURES[kind]
     (work / name).write_bytes(data)
     return name
-
-
-def chinese_font(cells: list[Cell], work: Path) -> str | None:
-    """Return the family of a font for the notebook's Chinese text, its file in work/fonts; None if there is none."""
-    for cell in cells:
-        if found := CHINESE.search(json.dumps([cell.node.source, cell.node.get("outputs", [])], ensure_ascii=False)):
-            break
-    else:
-        return None
-    package = importlib.util.find_spec("pylopdf_fonts_zh_cn")
-    there = typst.Fonts(font_paths=list(package.submodule_search_locations) if package else []).fonts()
-    for family in CHINESE_FONTS:
-        if files := sorted(font.path for font in there if font.family == family):
-            (work / "fonts").mkdir(exist_ok=True)
-            for file in files:
-                shutil.copy(file, work / "fonts")
-            return family
-    cell.fail(
-        f"{found.group()} needs a font with Chinese characters, {CHINESE_FONTS[0]} for instance, and none is here\n"
-        "    (pip install pylopdf-fonts-zh-cn; or, on Debian and Ubuntu, apt install fonts-noto-cjk)"
-    )
 
 
 # ------------------------------------------------------------------------------------------------------- pandoc's trees
 
 
-def pandoc(text: str, source: str, target: str, *options: str) -> tuple[str, list[dict]]:
-    """Convert a text; return it with pandoc's log."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        command = [PANDOC, "-f", source, "-t", target, "--wrap=none", "--quiet", f"--log={log}"]
-        done = subprocess.run([*command, *options], input=text.encode(), capture_output=True)
-        if done.returncode:
-            raise ReportFailed(f"pandoc could not write {target}: {done.stderr.decode().strip()}")
-        return done.stdout.decode(), json.loads(log.read_text("utf-8"))
+def pandoc(text: str, source: str, target: str, *options: str) -> str:
+    """Convert a text; what pandoc warns of is an error."""
+    command = [PANDOC, "-f", source, "-t", target, "--wrap=none", "--columns=9999", "--fail-if-warnings"]
+    done = subprocess.run([*command, *options], input=text.encode(), capture_output=True)
+    if done.returncode:
+        raise ReportFailed(f"pandoc says: {done.stderr.decode().strip()}")
+    return done.stdout.decode()
 
 
 def blocks_of(text: str, source: str) -> list[dict]:
     """Read a text as pandoc's blocks."""
-    return json.loads(pandoc(text, source, "json")[0])["blocks"]
+    return json.loads(pandoc(text, source, "json"))["blocks"]
+
+
+def written(report: Report, blocks: list, target: str, *options: str) -> str:
+    """Let pandoc write blocks. Of TeX that it can't convert, say in which cell it stands."""
+    tree = {"pandoc-api-version": [1, 23], "meta": {}, "blocks": blocks}
+    try:
+        return pandoc(json.dumps(tree), "json", target, *options)
+    except ReportFailed as failure:
+        for cell in report.cells:
+            for tex in (e["c"][1] for e in elements(cell.blocks) if e["t"] == "Math"):
+                if "".join(f"TeX math {tex}, rendering".split()) in "".join(str(failure).split()):
+                    cell.fail(f"its TeX does not convert: {tex}\n{failure}")
+        raise
 
 
 def elements(tree):
@@ -375,86 +340,15 @@ def change(tree, how):
     return tree
 
 
-def is_comment(element: dict) -> bool:
-    """Say whether a raw element is an HTML comment."""
-    return element["c"][1].lstrip().startswith("<!--")
+def element(kind: str, *content) -> dict:
+    """Return an element of pandoc's."""
+    return {"t": kind, "c": content[0] if len(content) == 1 else [*content]}
 
 
 def plain(inlines: list) -> str:
     """Return inline elements as plain text."""
-    words = ""
-    for element in elements(inlines):
-        if element["t"] in ("Space", "SoftBreak", "LineBreak"):
-            words += " "
-        elif element["t"] in ("Str", "Code", "Math"):
-            words += element["c"] if element["t"] == "Str" else element["c"][1]
-    return words
-
-
-def raw(text: str, language: str, kind: str = "RawBlock") -> dict:
-    """Return text in the target's own language as a pandoc element."""
-    return {"t": kind, "c": [language, text]}
-
-
-def write_tree(report: Report, blocks: list, target: str, *options: str, meta: dict | None = None) -> str:
-    """Let pandoc write a tree. TeX that it can't convert is an error."""
-    tree = {"pandoc-api-version": [1, 23], "meta": meta or {}, "blocks": blocks}
-    text, log = pandoc(json.dumps(tree), "json", target, *options)
-    for entry in log:
-        if entry["type"] == "CouldNotConvertTeXMath":
-            tex = {"t": "Math", "c": entry["contents"]}
-            for cell in report.cells:
-                if any(e["t"] == "Math" and e["c"][1] == tex["c"] for e in elements(cell.texts)):
-                    cell.fail(f"its TeX does not convert: {entry['contents']}\n{entry['message']}")
-        if entry["verbosity"] != "INFO":
-            raise ReportFailed(f"{report.name}: pandoc says: {entry['pretty']}")
-    return text
-
-
-# -------------------------------------------------------------------------------------------------------- printed text
-
-
-def printed_lines(text: str) -> list[list[tuple[str, bool, str]]]:
-    """Return the lines that a terminal would show of a text, each as a list of (colour, bold, words)."""
-    lines, colour, bold = [], "", False
-    text = re.sub(r"\x1b\].*?(\x07|\x1b\\)", "", text)  # the address of a link, the title of a window
-    for line in text.expandtabs().strip("\n").split("\n"):
-        covered = [part for part in line.split("\r") if part]  # what follows a carriage return covers what was there
-        pieces = []
-        for codes, end, words in re.findall(r"(?:\x1b\[([\d;]*)([A-Za-z]))?([^\x1b]*)", "".join(covered[-1:])):
-            if end == "m":
-                colour, bold = restyle([int(code or 0) for code in codes.split(";")], colour, bold)
-            if words := re.sub(r"[\x00-\x1f\x7f]", "", words):
-                pieces.append((colour, bold, words))
-        lines.append(pieces)
-    return lines
-
-
-def restyle(codes: list[int], colour: str, bold: bool) -> tuple[str, bool]:
-    """Follow a terminal's colour command (ECMA-48, SGR); of 256 colours it takes the nearest of eight."""
-    while codes:
-        code, *codes = codes
-        if code in (0, 1, 22):
-            colour, bold = colour if code else "", code == 1
-        elif code == 39:
-            colour = ""
-        elif 30 <= code <= 37 or 90 <= code <= 97:
-            colour = COLOURS[code % 10]
-        elif code in (38, 48) and codes[:1] == [5]:
-            if code == 38:
-                colour = nearest(codes[1])
-            codes = codes[2:]
-        elif code in (38, 48):
-            codes = codes[4:]
-    return colour, bold
-
-
-def nearest(number: int) -> str:
-    """Return the nearest of the eight colours to one of the 256: 16 of old, a cube of 6 × 6 × 6, and greys."""
-    if number < 16:
-        return COLOURS[number % 8]
-    red, green, blue = (number - 16) // 36, (number - 16) // 6 % 6, (number - 16) % 6
-    return COLOURS[(red > 1) + 2 * (green > 1) + 4 * (blue > 1)] if number < 232 else ""
+    texts = {"Str": lambda e: e["c"], "Code": lambda e: e["c"][1], "Math": lambda e: e["c"][1]}
+    return "".join(texts.get(e["t"], lambda e: " " if "c" not in e else "")(e) for e in elements(inlines))
 
 
 # ----------------------------------------------------------------------------------------------------- writing: the PDF
@@ -462,96 +356,165 @@ def nearest(number: int) -> str:
 
 def quoted(text: str) -> str:
     """Return a text as a Typst string on one line; a word too long for a line gets places where it may break."""
-    text = re.sub(r"\S{40,}", lambda found: re.sub(r"(?<=[(\[{,.=/])(?=\w)", "\u200b", found.group()), text)
-    text = re.sub(r"[^\s\u200b]{40,}", lambda found: "\u200b".join(re.findall(".{1,10}", found.group())), text)
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text)
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+    text = re.sub(r"\S{40,}", lambda found: re.sub(r"(?<=[(\[{,.=/])(?=\w)", "\u200b", found[0]), text)
+    text = re.sub(r"[^\s\u200b]{40,}", lambda found: "\u200b".join(re.findall(".{1,10}", found[0])), text)
+    return json.dumps(text, ensure_ascii=False)
 
 
-def typst_of(element: dict) -> dict | list:
-    """Put into Typst what pandoc would leave out: descriptions of pictures and formulas, links between notebooks."""
-    kind, content = element["t"], element.get("c")
-    if kind == "Math":
-        before = f"#formula({quoted(content[1])})["
-        if r"\begin{cases}" in content[1]:  # Typst leaves no room between the columns
-            element = {"t": "Math", "c": [content[0], content[1].replace("&", r"&\quad ")]}
-    elif kind == "Link" and (name := notebook_of(content[2][0])):
-        before, element = f"#to-notebook({quoted(name)})[", content[1]
-    elif kind == "Image":
-        return raw(f"#figure-of({quoted(content[2][0])}, {quoted(plain(content[1]))})", "typst", "RawInline")
-    else:
-        return element
-    inner = element if isinstance(element, list) else [element]
-    return [raw(before, "typst", "RawInline"), *inner, raw("]", "typst", "RawInline")]
+def pieces(source: str) -> list[str]:
+    """Cut a cell's code into pieces that no page break may cut: whole statements of the top level, a few together.
 
-
-def notebook_of(target: str) -> str | None:
-    """Return the name of the notebook beside this one that a link leads to, or None."""
-    match = re.fullmatch(r"(?:\./)?([^/:]+)\.ipynb(#.*)?", unquote(target))
-    return word(match.group(1)) if match else None
+    A piece longer than a page is cut at its blank lines.
+    """
+    lines = source.rstrip("\n").split("\n")
+    blank = [not line.strip() for line in lines] + [False]
+    try:
+        ends = [node.end_lineno for node in ast.parse(source).body]
+    except SyntaxError:  # a magic of IPython's
+        ends = [number for number in range(len(lines)) if blank[number]]
+    cuts = [0]
+    for end in ends:
+        end = next(n for n in range(end, len(blank)) if not blank[n])  # blank lines go with what is before them
+        if end - cuts[-1] >= (4 if blank[end - 1] else 8) and len(lines) - end >= 4:
+            cuts.append(end)
+    for start, end in itertools.pairwise([*cuts, len(lines)]):
+        if end - start > CODE_LINES:
+            cuts += [n + 1 for n in range(start + 4, end - 4) if blank[n]]
+    return ["\n".join(lines[start:end]) for start, end in itertools.pairwise([*sorted(cuts), len(lines)])]
 
 
 def typst_cell(cell: Cell) -> list[dict]:
     """Return a cell as pandoc's blocks for Typst; what is not Markdown is one line, a call into reports.typ."""
-    blocks = []
-    if cell.prompt:
-        label = "Solution" if "solution" in notebooks.tags(cell.node) else ""
-        sticky = "true" if cell.shown else "false"
-        code = f'raw({quoted(cell.node.source)}, lang: "python", block: true)'
-        blocks.append(raw(f"#code-cell({quoted(cell.prompt)}, {quoted(label)}, {sticky}, {code})", "typst"))
-    for shown in cell.shown:
-        match shown:
-            case Picture(file, alt):
-                blocks.append(raw(f"#figure-of({quoted(file)}, {quoted(alt)})", "typst"))
-            case Printed(text, is_error):
-                sticky = shown is not cell.shown[-1]  # what a cell prints stays with the figure that follows
-                how = f"{str(is_error).lower()}, {str(sticky).lower()}"
-                blocks.append(raw(f"#printed({how}, {typst_lines(text)})", "typst"))
-            case texts if cell.prompt:
-                blocks += [raw("#output[", "typst"), *change(texts, typst_of), raw("]", "typst")]
-            case texts:
-                blocks += change(texts, typst_of)
-    return blocks
+    calls = []
+    if cell.prompt and not cell.has("figure"):
+        code = ", ".join(f'raw({quoted(piece)}, lang: "python", block: true)' for piece in pieces(cell.node.source))
+        calls.append(f"#code-cell({quoted(cell.prompt)}, {json.dumps(bool(cell.blocks))}, {code})")
+    for block in cell.blocks:
+        sticky = json.dumps(block is not cell.blocks[-1])  # what a cell prints stays with the figure that follows
+        match block:
+            case {"t": "CodeBlock", "c": [[_, [kind], _], text]}:
+                calls.append(f"#printed({quoted(kind)}, {sticky}, raw({quoted(text)}, block: true))")
+            case {"t": "Para", "c": [{"t": "Image", "c": [_, alt, [file, _]]}]}:
+                calls.append(f"#figure-of({quoted(file)}, {quoted(plain(alt))}, prompt: {quoted(cell.prompt)})")
+            case {"t": "Div", "c": [_, blocks]}:
+                blocks = change(blocks, typst_element)
+                calls += ["#output[", *blocks, "]"] if cell.prompt else blocks
+    return [element("RawBlock", "typst", call) if isinstance(call, str) else call for call in calls]
 
 
-def typst_lines(text: str) -> str:
-    """Return printed text as arguments of `printed`: for each line its plain text, and the same in colour."""
-    lines = []
-    for line in printed_lines(text):
-        pieces = [f"ink({quoted(colour)}, {str(bold).lower()}, raw({quoted(words)}))" for colour, bold, words in line]
-        lines.append(f"({quoted(''.join(words for _, _, words in line))}, {{ {'; '.join(pieces)} }})")
-    return ", ".join(lines)
+def typst_element(e: dict) -> dict | list:
+    """Put into Typst what pandoc would leave out: descriptions of pictures and formulas, links between notebooks."""
+    match e:
+        case {"t": "Math", "c": [kind, tex]}:
+            spaced = tex.replace("&", r"&\quad ") if r"\begin{cases}" in tex else tex  # Typst would leave no room there
+            return in_call(f"#formula({quoted(tex)})", [element("Math", kind, spaced)])
+        case {"t": "Link", "c": [_, text, [target, _]]} if chapter := chapter_of(target):
+            file = f"{chapter}.pdf" if ".ipynb" in target else ""
+            return in_call(f"#to-chapter({quoted(chapter)}, {quoted(file)})", text)
+        case {"t": "Image", "c": [_, alt, [file, _]]}:
+            return element("RawInline", "typst", f"#figure-of({quoted(file)}, {quoted(plain(alt))})")
+    return e
+
+
+def in_call(call: str, inlines: list) -> list[dict]:
+    """Return inline elements as the content that a Typst function is called with."""
+    return [element("RawInline", "typst", f"{call}["), *inlines, element("RawInline", "typst", "]")]
+
+
+def chapter_of(target: str) -> str | None:
+    """Return the name of the notebook or the closing chapter that a link leads to, or None."""
+    match = re.fullmatch(r"(?:[^:]*/)?([^/:]+)(\.ipynb|\.md)(#.*)?", unquote(target))
+    return slug(match[1]) if match else None
 
 
 def write_typst(report: Report, work: Path) -> None:
-    """Write NAME.json (the title page), NAME.body.typ (the text) and NAME.typ (both) into `work`."""
-    blocks = []
+    """Write NAME.body.typ (the text), NAME.solutions.typ (the appendix), and NAME.typ (the report) into `work`."""
+    heading, body, solutions = None, [], []
     for number, cell in enumerate(report.cells):
-        blocks += [raw(f"//{MARK.format(number)}", "typst"), *typst_cell(cell)]
-    body = write_tree(report, blocks, "typst", "--syntax-highlighting=idiomatic").split("\n")
-    body = [line if line.startswith(("#code-cell(", "#printed(")) else renamed(line) for line in body]
-    (work / f"{report.name}.body.typ").write_text("\n".join(['#import "reports.typ": *', *body]), "utf-8")
-    write_main(report.name, "report", report.info, [f'#include "{report.name}.body.typ"'], work)
-
-
-def write_main(name: str, look: str, info: dict, body: list[str], work: Path) -> None:
-    """Write NAME.json, what the title page says, and NAME.typ, which puts it before the body."""
-    (work / f"{name}.json").write_text(json.dumps(info), "utf-8")
-    head = ['#import "reports.typ": *', f'#show: {look}.with(json("{name}.json"))']
-    (work / f"{name}.typ").write_text("\n".join([*head, *body]), "utf-8")
+        headings = [e["c"][2] for e in elements(cell.blocks) if e["t"] == "Header"]
+        if cell.has("solution") and heading:  # the first of this exercise
+            label = quoted(f"{report.name}--solution-{number}")
+            body.append(element("RawBlock", "typst", f"#to-solution({label})"))
+            solutions.append(element("Para", in_call(f"#exercise({label})", heading)))
+        heading = None if cell.has("solution") else [*[heading], *headings][-1]
+        part = solutions if cell.has("solution") else body
+        part += [element("RawBlock", "typst", f"//{MARK.format(number)}"), *typst_cell(cell)]
+    for part, blocks in (("body", body), ("solutions", solutions)):
+        lines = written(report, blocks, "typst", "--syntax-highlighting=idiomatic").split("\n")
+        lines = [line if line.startswith(("#code-cell(", "#printed(")) else renamed(line) for line in lines]
+        (work / f"{report.name}.{part}.typ").write_text("\n".join(['#import "reports.typ": *', *lines]), "utf-8")
+    write_main(report.name, report.title, chapter_lines(report) + solutions_lines(report, "Solutions"), work)
 
 
 def renamed(line: str) -> str:
-    """Give symbols that pandoc still calls by old names those that Typst has for them now."""
+    """Give symbols that pandoc still calls by old names those that Typst has for them now, and spaces their widths."""
+    line = line.replace("#h(0em)", "thick").replace("#h(-1em)", "#h(-1em / 6)")  # pandoc rounds \\; and \\! to whole em
     return re.sub(r"\b(dot|times|minus|dash)\.circle\b", r"\1.o", line).replace('delim: "||"', 'delim: "|"')
 
 
-def compile_pdf(name: str, reports: list[Report], work: Path) -> bytes:
-    """Compile NAME.typ as PDF/UA-1: a standard that allows neither a missing glyph nor a figure without description."""
-    fonts = [work / "fonts"] if (work / "fonts").exists() else []
-    options = {"root": work, "font_paths": fonts, "ignore_system_fonts": True, "pdf_standards": ["ua-1"]}
+def chapter_lines(report: Report) -> list[str]:
+    """Return the Typst of a chapter."""
+    facts = f"json(bytes({json.dumps(json.dumps(report.facts, ensure_ascii=False), ensure_ascii=False)}))"
+    return [f"#chapter({quoted(report.name)}, {quoted(report.title)}, {facts})", f'#include "{report.name}.body.typ"']
+
+
+def solutions_lines(report: Report, title: str) -> list[str]:
+    """Return the Typst of a notebook's part of the appendix, if it has solutions."""
+    lines = [f"#solutions({quoted(report.name)}, {quoted(title)})", f'#include "{report.name}.solutions.typ"']
+    return lines * any(cell.has("solution") for cell in report.cells)
+
+
+def write_main(name: str, title: str, lines: list[str], work: Path) -> None:
+    """Write NAME.typ, the document that is compiled."""
+    head = ['#import "reports.typ": *', f"#show: look.with({quoted(COURSE)}, {quoted(title)})"]
+    (work / f"{name}.typ").write_text("\n".join([*head, *lines]), "utf-8")
+
+
+def compiler(name: str, work: Path, floating: list[int]) -> typst.Compiler:
+    """Return a compiler of NAME.typ, in which the figures with these numbers float."""
+    inputs = {"floating": json.dumps(floating)}
+    return typst.Compiler(work / f"{name}.typ", root=work, font_paths=FONTS, sys_inputs=inputs)
+
+
+def let_float(name: str, work: Path) -> list[int]:
+    """Let figures that do not fit where they stand float to the next page, if the text after them fills the gap.
+
+    It is tried with one after the other that begins a page, from the first on: the pages after it change with it.
+    Returns their numbers.
+    """
+
+    def lay_out(numbers):
+        places, begins = {}, None
+        for spot in json.loads(compiler(name, work, numbers).query("<spot>", field="value")):
+            begins = begins or spot  # a figure begins where the code does that stays with it
+            if spot["kind"] != "sticky":
+                places[spot["kind"], spot["number"]] = begins if spot["kind"] == "figure" else spot
+                begins = None
+        return places
+
     try:
-        pdf, warnings = typst.compile_with_warnings(work / f"{name}.typ", **options)
+        floating, tried, places = [], 0, lay_out([])
+    except RuntimeError:  # `compile_pdf` will say what is wrong, and where
+        return []
+    while True:
+        behind = max((places["float", number]["page"] for number in floating), default=0)
+        for number in sorted(number for kind, number in places if kind == "figure" and number > tried):
+            place = places["figure", number]
+            forced = place["page"] < behind  # else it would come before a figure that it follows
+            if forced or (place["page"] > 1 and place["y"] < TOP):
+                break
+        else:
+            return floating
+        tried, attempt = number, lay_out([*floating, number])
+        origin = attempt["origin", number]
+        if forced or (origin["page"] < attempt["float", number]["page"] and origin["y"] < BOTTOM):
+            floating, places = [*floating, number], attempt
+
+
+def compile_pdf(name: str, reports: list[Report], work: Path, floating: list[int]) -> bytes:
+    """Compile NAME.typ as PDF/UA-1: a standard that allows neither a missing glyph nor a figure without description."""
+    try:
+        pdf, warnings = compiler(name, work, floating).compile_with_warnings(format="pdf", pdf_standards=["ua-1"])
     except typst.TypstError as error:
         raise ReportFailed(explain(error, name, reports, work)) from None
     if warnings:
@@ -563,168 +526,112 @@ def explain(error: typst.TypstError | typst.TypstWarning, name: str, reports: li
     """Return what Typst says in words that name the cell."""
     what, place = error.message, name
     if glyph := re.search(r'the text `"(.+?)"` could not be displayed', what):
-        codes = " ".join(f"U+{ord(character):04X}" for character in glyph.group(1))
-        what = f"no font of the PDF has the character {glyph.group(1)} ({codes})"
-    mark = re.escape(MARK).replace(r"\{\}", r"(\d+)")
-    for file, line in re.findall(r"┌─ .*?([^\\/\n]+)\.body\.typ:(\d+):", error.diagnostic)[:1]:
-        before = (work / f"{file}.body.typ").read_text("utf-8").split("\n")[: int(line)]
-        cells = next(report.cells for report in reports if report.name == file)
-        place = cells[int(re.findall(mark, "\n".join(before))[-1])].place
+        codes = " ".join(f"U+{ord(character):04X}" for character in glyph[1])
+        what = f"no font of the PDF has the character {glyph[1]} ({codes})"
+    for file, part, line in re.findall(r"┌─ .*?([^\\/\n]+)\.(body|solutions)\.typ:(\d+):", error.diagnostic)[:1]:
+        before = (work / f"{file}.{part}.typ").read_text("utf-8").split("\n")[: int(line)]
+        number = re.findall(MARK.format(r"(\d+)"), "\n".join(before))[-1]
+        place = next(report.cells for report in reports if report.name == file)[int(number)].place
     return f"{place}: {what}"
-
-
-# ---------------------------------------------------------------------------------------------------- writing: the HTML
-
-
-def html_of(element: dict, work: Path) -> dict:
-    """Put pictures into the page, and let links to notebooks lead to their reports."""
-    kind, content = element["t"], element.get("c")
-    if kind == "Image":
-        content[2][0] = data_uri(content[2][0], work)
-    elif kind == "Link" and (name := notebook_of(content[2][0])):
-        content[2][0] = f"{name}.html"
-    return element
-
-
-def data_uri(file: str, work: Path) -> str:
-    """Return a picture of `work` as an address that holds all of it."""
-    kind = next(kind for kind, suffix in PICTURES.items() if file.endswith(f".{suffix}"))
-    return f"data:{kind};base64,{base64.b64encode((work / file).read_bytes()).decode()}"
-
-
-def html_cell(cell: Cell, work: Path) -> list[dict]:
-    """Return a cell as pandoc's blocks for HTML."""
-    blocks = []
-    if cell.prompt:
-        label = '<p class="label">Solution</p>' if "solution" in notebooks.tags(cell.node) else ""
-        blocks.append(raw(f'<div class="cell">{label}<div class="prompt">{cell.prompt}</div>', "html"))
-        blocks.append({"t": "CodeBlock", "c": [["", ["python"], []], cell.node.source]})
-    for shown in cell.shown:
-        match shown:
-            case Picture(file, alt):
-                image = f'<img src="{data_uri(file, work)}" alt="{html.escape(alt)}">'
-                blocks.append(raw(f'<div class="picture">{image}</div>', "html"))
-            case Printed(text, is_error):
-                kind = "output error" if is_error else "output"
-                blocks.append(raw(f'<div class="{kind}"><pre>{html_lines(text)}</pre></div>', "html"))
-            case texts:
-                blocks.append(raw('<div class="output">' if cell.prompt else "<div>", "html"))
-                blocks += change(texts, lambda element: html_of(element, work))
-                blocks.append(raw("</div>", "html"))
-    return [*blocks, raw("</div>", "html")] if cell.prompt else blocks
-
-
-def html_lines(text: str) -> str:
-    """Return printed text as HTML, in its colours."""
-    lines = []
-    for line in printed_lines(text):
-        lines.append("")
-        for colour, bold, words in line:
-            style = " ".join([f"ink-{colour}"] * bool(colour) + ["ink-bold"] * bold)
-            lines[-1] += f'<span class="{style}">{html.escape(words)}</span>' if style else html.escape(words)
-    return "\n".join(lines)
-
-
-def write_html(report: Report, work: Path) -> bytes:
-    """Return the report as one HTML file that needs no other: mathematics as MathML, pictures within, no script."""
-
-    def words(text):
-        return {"t": "MetaString", "c": text}
-
-    def many(items):
-        return {"t": "MetaList", "c": items}
-
-    facts = [{"name": words(name), "value": words(value)} for name, value in report.info["facts"]]
-    facts[-1]["items"] = many([words(claim) for claim in report.info["claims"]])
-    meta = {"facts": many([{"t": "MetaMap", "c": fact} for fact in facts])}
-    meta |= {"pagetitle": words(report.info["title"]), "course": words(COURSE)}
-    blocks = [block for cell in report.cells for block in html_cell(cell, work)]
-    options = ("--mathml", "--standalone", f"--template={HERE / 'reports.html'}", "--toc", "--toc-depth=3")
-    return write_tree(report, blocks, "html5", *options, meta=meta).encode()
 
 
 # ------------------------------------------------------------------------------------------------------ all of the work
 
 
-def render(path: Path, work: Path, folder: Path) -> Report:
-    """Render one notebook into `folder`: both files, or neither."""
-    report = read(path, work)
+def write_html(report: Report, work: Path) -> str:
+    """Return the report as one HTML file that needs no other: mathematics as MathML, pictures within, no script."""
+
+    def linked(e):
+        if e["t"] == "Link" and ".ipynb" in e["c"][2][0] and (name := chapter_of(e["c"][2][0])):
+            e["c"][2][0] = f"{name}.html"
+        return e
+
+    facts = "".join(f"**{name}:** {value}\n\n" for name, value in report.facts.items())
+    blocks, folded = blocks_of(facts, MARKDOWN), False
+    for cell in report.cells:
+        if folded != (folded := cell.has("solution")):
+            blocks.append(
+                element("RawBlock", "html", "<details><summary>Solution</summary>" if folded else "</details>")
+            )
+        if cell.prompt and not cell.has("figure"):
+            blocks.append(element("Div", ["", ["prompt"], []], [element("Plain", [element("Str", cell.prompt)])]))
+            blocks.append(element("CodeBlock", ["", ["python"], []], cell.node.source))
+        blocks += change(cell.blocks, linked)
+    blocks += [element("RawBlock", "html", "</details>")] * folded
+    options = ("--mathml", "--standalone", "--embed-resources", f"--resource-path={work}", "--toc", "--toc-depth=3")
+    meta = (f"--metadata=title:{report.title}", f"--metadata=subtitle:{COURSE}", "--metadata=lang:en")
+    return written(report, blocks, "html5", *options, *meta, f"--css={HERE / 'reports.css'}")
+
+
+def render(path: Path, work: Path, folder: Path, students: bool = False) -> Report:
+    """Render one notebook into `folder`."""
+    report = read(path, work, students)
     page = write_html(report, work)
     write_typst(report, work)
-    pdf = compile_pdf(report.name, [report], work)
-    save({f"{report.name}.html": page, f"{report.name}.pdf": pdf}, folder)
+    report.floating = let_float(report.name, work)
+    pdf = compile_pdf(report.name, [report], work, report.floating)
+    notebooks.replace(folder / f"{report.name}.html", page.encode())
+    notebooks.replace(folder / f"{report.name}.pdf", pdf)
     return report
 
 
 def render_course(reports: list[Report], work: Path, folder: Path) -> None:
-    """Bind notebooks that have been rendered into course.pdf, a chapter each."""
-    claims = sum(len(report.info["claims"]) for report in reports)
-    environments = dict.fromkeys(dict(report.info["facts"])["Environment"] for report in reports)
-    facts = [("Notebooks", str(len(reports))), ("Environment", "; ".join(environments))]
-    info = {
-        "course": COURSE,
-        "title": COURSE,
-        "facts": [*facts, ("Results", f"claims held: {claims}")],
-        "claims": [],
-        "chinese": next((report.info["chinese"] for report in reports if report.info["chinese"]), None),
-    }
-    chapters = [f'#chapter(json("{r.name}.json"))\n#include "{r.name}.body.typ"' for r in reports]
-    write_main("course", "course", info, chapters, work)
-    save({"course.pdf": compile_pdf("course", reports, work)}, folder)
+    """Bind notebooks that have been rendered into course.pdf: a chapter each, the solutions, the closing chapters."""
+    closing = [read(notebooks.ROOT / "docs" / name, work) for name in CLOSING]
+    lines, solutions, floating, figures = ["#cover()"], [], [], 0
+    for report in reports:
+        own = sum(e["t"] == "Image" for cell in report.cells if not cell.has("solution") for e in elements(cell.blocks))
+        floating += [figures + number for number in report.floating if number <= own]  # the pages come out the same
+        figures += own
+        lines += chapter_lines(report)
+        solutions += solutions_lines(report, f"Solutions: {report.title}")
+    lines += ['#chapter("solutions", "Solutions", (:))', *solutions] if solutions else []
+    for page in closing:
+        page.facts = {}
+        write_typst(page, work)
+        lines += chapter_lines(page)
+    write_main("course", COURSE, lines, work)
+    notebooks.replace(folder / "course.pdf", compile_pdf("course", [*reports, *closing], work, floating))
 
 
-def save(files: dict[str, bytes], folder: Path) -> None:
-    """Write files under other names first, then rename them: an interruption leaves the old ones whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / f".{name}.half").write_bytes(content)
-    for name in files:
-        (folder / f".{name}.half").replace(folder / name)
-
-
-def find(names: list[str]) -> tuple[list[Path], bool]:
+def find(names: list[str], home: Path) -> tuple[list[Path], bool]:
     """Return the notebooks that are meant by names, paths and folders, and whether they are to be bound together."""
     paths, whole = [], not names
-    for name in names or [notebooks.ROOT / "notebooks"]:
+    for name in names or [home]:
         path = Path(name).expanduser().resolve()
-        if path.is_dir():
-            paths += notebooks.find(path, suffix=".ipynb")
-            whole = True
-        elif path.suffix == ".ipynb" and path.is_file():
+        whole = whole or path.is_dir()
+        if path.suffix == ".ipynb" and path.is_file():
             paths.append(path)
         else:
-            paths += notebooks.find(notebooks.ROOT / "notebooks", [name], ".ipynb")
+            paths += notebooks.find(path, suffix=".ipynb") if path.is_dir() else notebooks.find(home, [name], ".ipynb")
     return paths, whole
 
 
 def main() -> int:
     """Render the notebooks named on the command line, or all; one that can't be does not stop those after it."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a Windows console may not know every character of a heading
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NOTEBOOK", help="01_mlp, any .ipynb, or a folder of notebooks")
-    parser.add_argument("--to", type=Path, default=notebooks.ROOT / "reports", metavar="FOLDER", help="reports/")
-    options = parser.parse_args()
-    paths, whole = find(options.names)
-    reports, failures = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder).resolve()
+    options = notebooks.arguments(
+        __doc__,
+        students={"action": "store_true", "help": "leave out the solutions"},
+        to={"type": Path, "default": notebooks.ROOT / "reports", "metavar": "FOLDER", "help": "reports/"},
+    )
+    paths, whole = find(options.names, options.notebooks)
+    folder, reports, failed, start = options.to / ("students" * options.students), [], False, time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name).resolve()
         shutil.copy(HERE / "reports.typ", work)
-        for path in paths:
-            start = time.monotonic()
+        for path in [*paths, *["course"] * whole]:
             try:
-                reports.append(render(path, work, options.to))
-                name = notebooks.shown(options.to / reports[-1].name)
-                print(f"{name}.pdf and .html in {time.monotonic() - start:.1f} s", flush=True)
+                if path != "course":
+                    reports.append(render(path, work, folder, options.students))
+                    made = f"{notebooks.shown(folder / reports[-1].name)}.pdf and .html"
+                elif not failed:
+                    render_course(reports, work, folder)
+                    made = notebooks.shown(folder / "course.pdf")
+                print(f"{made} after {time.monotonic() - start:.1f} s", flush=True)
             except ReportFailed as failure:
-                failures.append(failure)
-        if whole and not failures:
-            start = time.monotonic()
-            render_course(reports, work, options.to)
-            print(f"{notebooks.shown(options.to / 'course.pdf')} in {time.monotonic() - start:.1f} s")
-    for failure in failures:
-        print(f"\nNo report. {failure}")
-    return int(bool(failures))
+                failed = True
+                print(f"\nNo report. {failure}\n")
+    return int(failed)
 
 
 if __name__ == "__main__":

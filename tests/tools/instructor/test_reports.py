@@ -106,7 +106,6 @@ def everything(tmp_path_factory):
     data = {"mnist": {"title": "MNIST", "source": "official", "fingerprint": "7886a375bc3e6c"}}
     environment = "NumPy 9.9 on the moon"
     node = notebook(*EVERYTHING, metadata={"nnlib": {"datasets": data, "environment": environment}})
-    node.cells[1].metadata["tags"] = ["solution"]
     nbformat.write(node, folder / "01_everything.ipynb")
     reports.render(folder / "01_everything.ipynb", workshop(folder / "work"), folder / "reports")
     return folder
@@ -130,26 +129,36 @@ def test_what_a_progress_bar_leaves_behind_is_no_output(tmp_path):
     path = tmp_path / "01_bar.ipynb"
     notebook("# Bar", ("fit()", said("epoch 1\n"), bar), ("quiet()", bar), path=path)
     cells = reports.read(path, workshop(tmp_path / "work")).cells
-    assert [[shown.text for shown in cell.shown] for cell in cells if cell.prompt] == [["epoch 1\n"], []]
+    assert [[block["c"][1] for block in cell.blocks] for cell in cells if cell.prompt] == [["epoch 1"], []]
 
 
-def test_the_course_renders(tmp_path):
-    """Every committed notebook, bound together: no fault in any cell."""
-    work, rendered = workshop(tmp_path / "work"), []
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """The committed notebooks, each rendered and all bound together: (work, reports, the folder with the PDFs)."""
+    folder, rendered = tmp_path_factory.mktemp("course"), []
+    work = workshop(folder / "work")
     for path in notebooks.find(notebooks.ROOT / "notebooks", suffix=".ipynb"):
-        rendered.append(reports.read(path, work))
-        reports.write_typst(rendered[-1], work)
-    reports.render_course(rendered, work, tmp_path)
-    pdf = pypdf.PdfReader(tmp_path / "course.pdf")
+        rendered.append(reports.render(path, work, folder))
+    reports.render_course(rendered, work, folder)
+    return work, rendered, folder
+
+
+def test_the_course_renders(course):
+    """Every committed notebook, bound together: no fault in any cell; then the solutions, symbols and bibliography."""
+    _, rendered, folder = course
+    pdf = pypdf.PdfReader(folder / "course.pdf")
     outline = [entry.title for entry in pdf.outline if not isinstance(entry, list)]
-    assert outline[-len(rendered) :] == [report.info["title"] for report in rendered]
+    titles = [report.title for report in rendered]
+    assert outline[: len(titles) + 1] == [*titles, "Solutions"] and len(outline) == len(titles) + 3
+    last = "".join(page.extract_text() for page in pdf.pages[-12:])
+    assert all(word in last for word in ("symbol", "Rumelhart"))
 
 
 def test_the_first_page_says_what_and_from_where(text):
     first = re.sub(r"\s+", " ", text[0])
     for words in (reports.COURSE, "All that can be on a page", "MNIST, official (SHA-256 7886a375bc3e…)"):
         assert words in first
-    assert "NumPy 9.9 on the moon" in first and "it is so" in first
+    assert "NumPy 9.9 on the moon" in first and "it is so" not in first.partition("Contents")[0]
     assert "stopped by an error in In [3], 5 of 5 cells run, claims held: 1" in first
     assert re.search(r"Contents.*Tables.* 2", first)
 
@@ -171,15 +180,20 @@ def test_nothing_is_left_out_of_the_pdf(text):
     ):
         assert squeezed(words) in whole
     assert "24.12345" in whole and "plain" not in whole  # the table, in place of its plain text
-    assert "Solution" in whole and "In[5]" in whole and "boldH2O" in whole
+    assert "In[5]" in whole and "boldH2O" in whole
+
+
+def drawn(folder, name, floating=(), ppi=72):
+    """Each page as an array of greys."""
+    pictures = reports.compiler(name, folder, list(floating)).compile(format="png", ppi=ppi)
+    for picture in [pictures] if isinstance(pictures, bytes) else pictures:
+        yield np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
 
 
 def ink(folder, name):
     """The pages on which something is printed in the margins, prompts aside."""
-    pictures = typst.compile(folder / f"{name}.typ", root=folder, ignore_system_fonts=True, format="png", ppi=72)
     marked = []
-    for number, picture in enumerate(pictures, 1):
-        gray = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
+    for number, gray in enumerate(drawn(folder, name), 1):
         left, right = round(25 / 25.4 * 72), round(192 / 25.4 * 72)
         if gray[:, right + 3 :].min() < 250 or gray[:, : left - 52].min() < 250:
             marked.append(number)
@@ -191,8 +205,8 @@ def ink(folder, name):
     [
         ("", ""),
         (
-            "par(hanging-indent: (calc.min(indent, 40) + 4) * column * 1em, body)",
-            "block(width: 900pt, body)",
+            "par(hanging-indent: (calc.min(indent, 40) + 4) * column * 1em, line.body)",
+            "block(width: 900pt, line.body)",
         ),
         ("show table: fitted; ", ""),
         ("show math.equation.where(block: true): fitted", ""),
@@ -226,13 +240,84 @@ def test_code_stays_with_its_figure(tmp_path, bug):
         cells += ["filler " * 60 * (number % 5), (code, *printed, figure(height=200 + number))]
     path = tmp_path / "a.ipynb"
     notebook(*cells, path=path)
-    old, new = ("sticky: sticky", "sticky: false") if bug else ("", "")
-    reports.render(path, workshop(tmp_path / "work", old, new), tmp_path)
+    old, new = ("sticky: last and sticky", "sticky: false") if bug else ("", "")
+    work = workshop(tmp_path / "work", old, new)
+    report = reports.read(path, work)
+    reports.write_typst(report, work)
+    pdf = reports.compile_pdf("a", [report], work, floating=[])
     apart = []
-    for number, page in enumerate(pages(tmp_path / "a.pdf")):
+    for number, page in enumerate(pages(io.BytesIO(pdf))):
         codes, figures = len(re.findall(r"last_\d+ = 1", page.extract_text())), len(page.images)
         apart += [number] * (codes != figures)
     assert bool(apart) == bug
+
+
+def exercises(folder, **tags):
+    """A notebook with two exercises and a figure; its report's text, page by page."""
+    cells = [
+        "# Title\n\nThe folded cell\nis a solution.",
+        ("draw(secret=1)", figure()),
+        "## Exercises\n\n### 1 · Halve\n\nHalve it. The folded cell below\nhas my way.\n\nMore text.",
+        ("def half(x): ...",),
+        "Half of six is three.",
+        ("def half(x):\n    return x / 2", said("a solution printed this\n")),
+        ("check(half)", said("half of 6 is 3\n")),
+        "### 2 · Double\n\nDouble it.",
+        ("def double(x): ...",),
+        ("def double(x):\n    return x * 2",),
+        "## The end",
+    ]
+    node = notebook(*cells)
+    for number, tag in {
+        1: "figure",
+        3: "exercise",
+        4: "solution",
+        5: "solution",
+        6: "check",
+        8: "exercise",
+        9: "solution",
+    }.items():
+        node.cells[number].metadata["tags"] = [tag]
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(node, folder / "01_exercises.ipynb")
+    return folder / "01_exercises.ipynb"
+
+
+def test_solutions_stand_in_an_appendix_and_lead_to_their_exercise(tmp_path):
+    path = exercises(tmp_path)
+    reports.render(path, workshop(tmp_path / "work"), tmp_path)
+    text = " ".join(page.extract_text() for page in pages(tmp_path / "01_exercises.pdf"))
+    text = re.sub(r"\s+", " ", text)
+    before, appendix = text.rsplit("Solutions", 1)
+    secrets = ("Half of six is three", "return x / 2", "a solution printed this", "return x * 2")
+    assert not any(secret in before for secret in secrets) and "half of 6 is 3" in before
+    assert [appendix.index(words) for words in ("1 · Halve", *secrets[:3], "2 · Double", secrets[3])] == sorted(
+        appendix.index(words) for words in ("1 · Halve", *secrets[:3], "2 · Double", secrets[3])
+    )
+    assert before.count("Solution: page") == 2 and appendix.count("The exercise: page") == 2
+    html = (tmp_path / "01_exercises.html").read_text("utf-8")
+    assert html.count("<summary>Solution</summary>") == html.count("</details>") == 2
+    assert "secret" not in text + html and "folded" not in text
+
+
+def test_the_students_get_no_solutions(tmp_path, monkeypatch):
+    path = exercises(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["reports", str(path), "--students", "--to", str(tmp_path / "to")])
+    assert reports.main() == 0
+    text = " ".join(page.extract_text() for page in pages(tmp_path / "to" / "students" / "01_exercises.pdf"))
+    text = re.sub(r"\s+", " ", text) + (tmp_path / "to" / "students" / "01_exercises.html").read_text("utf-8")
+    for words in (
+        "Half of six",
+        "x / 2",
+        "a solution printed",
+        "x * 2",
+        "Solution",
+        "half of 6 is 3",
+        "folded",
+        "my way",
+    ):
+        assert words not in text
+    assert "More text." in text and "def double(x): ..." in text and "check(half)" in text
 
 
 def test_the_descriptions_are_in_both(everything, page):
@@ -282,10 +367,8 @@ def test_the_page_needs_no_network(page):
 
 
 def test_the_page_says_the_same(page):
-    assert "In [5]" in page and LONG in page and "The words of the footnote." in page and ">Solution<" in page
+    assert "In [5]" in page and LONG in page and "The words of the footnote." in page
     assert 'href="02_other.html"' in page and 'href="#01_everything--tables"' in page
-    assert '<span class="ink-red">ZeroDivisionError</span>: division by zero' in page
-    assert '<span class="ink-green ink-bold">return</span>' in page
     assert "a comment -->" not in page and "<sub>2</sub>" in page and "24.12345" in page
 
 
@@ -295,16 +378,10 @@ def test_no_colour_command_is_printed(text, page):
 
 
 def test_terminals_are_understood():
-    assert reports.printed_lines("10 %\r 50 %\r100 %\n") == [[("", False, "100 %")]]
-    assert reports.printed_lines("a\r\nb\x08") == [[("", False, "a")], [("", False, "b")]]
-    assert reports.printed_lines("\x1b[1;31mred\nstill\x1b[0m not\x1b[2K") == [
-        [("red", True, "red")],
-        [("red", True, "still"), ("", False, " not")],
-    ]
-    assert reports.printed_lines("\x1b]8;;http://x\x07link\x1b]8;;\x07") == [[("", False, "link")]]
-    assert reports.printed_lines("\x1b[38;5;196;48;5;21mr\x1b[38;2;1;2;3mg\x1b[38;5;250mw") == [
-        [("red", False, "r"), ("red", False, "g"), ("", False, "w")]
-    ]
+    assert reports.as_printed("10 %\r 50 %\r100 %\n") == "100 %"
+    assert reports.as_printed("a\r\nb\x08") == "a\nb"
+    assert reports.as_printed("\x1b[1;31mred\nstill\x1b[0m not\x1b[2K") == "red\nstill not"
+    assert reports.as_printed("\x1b]8;;http://x\x07link\x1b]8;;\x07") == "link"
 
 
 def test_links_lead_to_the_chapter_where_there_is_one(tmp_path):
@@ -324,7 +401,7 @@ def test_links_lead_to_the_chapter_where_there_is_one(tmp_path):
 
     assert links("01_one.pdf") == (["02_two.pdf"], 2)  # the entry of the table of contents, and [here]
     files, inside = links("course.pdf")
-    assert files == [] and inside == 4 + 4
+    assert not [file for file in files if file.startswith("0")] and inside >= 4 + 4
 
 
 # ------------------------------------------------------------------------------------------------ every fault, its cell
@@ -346,7 +423,7 @@ def data(kind, content="?"):
         (("1", said("one 😀\n")), CODE, r"U\+1F600"),
         ("![far](https://example.org/x.png)", TEXT, "on the network"),
         ("![lost](lost.png)", TEXT, "there is no picture lost.png"),
-        ("![film](film.avi)", TEXT, "a type that no page can show: avi"),
+        ("![film](film.avi)", TEXT, r"a type that no page can show: \.avi"),
         ("[there](#nowhere)", TEXT, "#nowhere leads nowhere"),
         ("```\nopen", TEXT, "never closed"),
         ("<!-- open", TEXT, "never closed"),
@@ -355,12 +432,9 @@ def data(kind, content="?"):
         (("1", data("application/vnd.jupyter.widget-view+json", {})), CODE, "widget"),
         (("1", data("text/html", "<table><tr><td><video></video></table>")), CODE, "<video>"),
         (("1", data("text/latex", "$\\nonsense{x}$")), CODE, r"\\nonsense"),
-        ("神经网络", TEXT, "神 needs a font with Chinese characters, No Such Font for instance, and none"),
-        (("1", said("神\n")), CODE, "fonts-noto-cjk"),
     ],
 )
-def test_a_fault_names_its_cell(tmp_path, monkeypatch, cell, place, words):
-    monkeypatch.setattr(reports, "CHINESE_FONTS", ("No Such Font",))
+def test_a_fault_names_its_cell(tmp_path, cell, place, words):
     cells = [
         "# One\n\nfine $x$",
         ("1",),
@@ -396,12 +470,8 @@ def test_chinese_text(tmp_path):
     notebook(
         "# 神经网络\n\n**中文** $\\text{中}$", ("print('你好')  # 注释", said("你好\n")), path=tmp_path / "网络 1.ipynb"
     )
-    try:
-        report = reports.render(tmp_path / "网络 1.ipynb", workshop(tmp_path / "work"), tmp_path)
-    except reports.ReportFailed as failure:
-        pytest.skip(str(failure))
+    reports.render(tmp_path / "网络 1.ipynb", workshop(tmp_path / "work"), tmp_path)
     found = "".join(page.extract_text() for page in pages(tmp_path / "网络_1.pdf"))
-    assert report.info["chinese"] in reports.CHINESE_FONTS
     assert all(words in found for words in ("神经网络", "中文", "你好", "注释"))
 
 
@@ -426,15 +496,7 @@ def test_a_failure_leaves_the_old_report_whole(tmp_path, monkeypatch):
     with pytest.raises(reports.ReportFailed):
         reports.render(path, work, tmp_path / "reports")
     notebook("# Three", path=path)
-    written = []
-
-    def full(self, content):
-        written.append(self)
-        if len(written) == 2:
-            raise OSError("no space left on device")
-        return len(content)
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("pathlib.Path.replace", lambda self, target: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space"):
         reports.render(path, work, tmp_path / "reports")
     assert {name: (tmp_path / "reports" / name).read_bytes() for name in old} == old
