@@ -1741,30 +1741,36 @@ def relu_cell_backward(dh, x, h_before, h, Wx, Wh):
 
 
 # %% tags=["check"]
-x, h_before, Wx, Wh, b = (
-    rng.normal(size=shape) for shape in ((4, 3), (4, 5), (3, 5), (5, 5), (5,))
-)
-dh = rng.normal(size=(4, 5))
-
-
 def relu_cell(x, h_before, Wx, Wh, b):
     return np.maximum(x @ Wx + h_before @ Wh + b, 0)
 
 
-mine = relu_cell_backward(dh, x, h_before, relu_cell(x, h_before, Wx, Wh, b), Wx, Wh)
-for name, array, gradient in zip(
-    ("dx", "dh_before", "dWx", "dWh", "db"), (x, h_before, Wx, Wh, b), mine, strict=True
-):
-    numerical = numerical_gradient(
-        lambda _: float((relu_cell(x, h_before, Wx, Wh, b) * dh).sum()), array
-    )
-    assert gradient.shape == array.shape, (
-        f"{name} has shape {gradient.shape}, expected {array.shape}"
-    )
-    assert np.allclose(gradient, numerical, atol=1e-6), (
-        f"{name} is wrong: where may no gradient pass?"
-    )
-print("the ReLU cell is right")
+sizes, names = (
+    ((4, 3, 5), (1, 2, 3), (3, 4, 4), (2, 1, 1)),
+    ("dx", "dh_before", "dWx", "dWh"),
+)
+for N, D, H in sizes:
+    draw = np.random.default_rng(N)
+    arrays = [draw.normal(size=shape) for shape in ((N, D), (N, H), (D, H), (H, H), (H,))]
+    dh, h = draw.normal(size=(N, H)), relu_cell(*arrays)
+    inputs = [dh, *arrays[:2], h, *arrays[2:4]]
+    given = [array.copy() for array in inputs]
+    mine = relu_cell_backward(*given)
+    assert all(map(np.array_equal, given, inputs)), "an input is changed in place: copy it"
+    assert len(mine) == 5, f"expected five gradients, got {len(mine)}"
+    for name, array, gradient in zip((*names, "db"), arrays, mine, strict=True):
+
+        def above(_, arrays=arrays, dh=dh):
+            return float((relu_cell(*arrays) * dh).sum())
+
+        right = numerical_gradient(above, array)
+        assert np.shape(gradient) == array.shape, (
+            f"{name} has shape {np.shape(gradient)}, expected {array.shape}"
+        )
+        assert np.allclose(gradient, right, atol=1e-6), (
+            f"{name} is wrong for N, D, H = {N}, {D}, {H}: where may no gradient pass?"
+        )
+print(f"passed: five gradients for each of {len(sizes)} sizes, every entry nudged")
 
 # %% [markdown]
 # ### 2 · Cut the past off
@@ -1794,21 +1800,26 @@ def truncated_backward(d_last, x, h0, h, Wx, Wh, steps):
 
 
 # %% tags=["check"]
-x, h0, Wx, Wh, b, _ = random_arrays(3, 6, 4, 5, np.random.default_rng(1))
-h, d_last = rnn_forward(x, h0, Wx, Wh, b), np.ones((3, 5))
-for steps in (1, 4, 6):
+cases = [(T, steps) for T in (6, 3, 1) for steps in range(1, T + 1)]
+for T, steps in cases:
+    x, h0, Wx, Wh, b, dh = random_arrays(3, T, 4, 5, np.random.default_rng(steps))
+    h, cut, dh[:, :-1] = rnn_forward(x, h0, Wx, Wh, b), T - steps, 0
     # the same as the whole way back through a shorter sequence
     # that begins at the state before
-    start = h[:, 5 - steps] if steps < 6 else h0
-    dh = np.zeros((3, steps, 5))
-    dh[:, -1] = d_last
-    expected = rnn_backward(dh, x[:, 6 - steps :], start, h[:, 6 - steps :], Wx, Wh)[2:]
-    got = truncated_backward(d_last, x, h0, h, Wx, Wh, steps)
-    for name, a, e in zip(("dWx", "dWh", "db"), got, expected, strict=True):
-        assert np.allclose(a, e), (
-            f"{name} is wrong for steps = {steps}: how many cells did you go back through?"
+    before = h[:, cut - 1] if cut else h0
+    right = rnn_backward(dh[:, cut:], x[:, cut:], before, h[:, cut:], Wx, Wh)[2:]
+    inputs = dh[:, -1], x, h0, h, Wx, Wh
+    given = [array.copy() for array in inputs]
+    got = truncated_backward(*given, steps)
+    assert all(map(np.array_equal, given, inputs)), "an input is changed in place: copy it"
+    assert len(got) == 3, f"expected dWx, dWh and db, got {len(got)} arrays"
+    for name, mine, expected in zip(("dWx", "dWh", "db"), got, right, strict=True):
+        assert np.shape(mine) == expected.shape, f"{name}: wrong shape {np.shape(mine)}"
+        assert np.allclose(mine, expected), (
+            f"{name} is wrong for T = {T}, steps = {steps}: how many cells did you go back "
+            "through?"
         )
-print("the past is cut off at the right place")
+print(f"passed: {len(cases)} ways to cut a sequence of up to {max(cases)[0]} steps")
 
 # %% [markdown]
 # ### 3 · A cell that answers at every step
@@ -1835,19 +1846,30 @@ def loss_at_every_step(h, labels, V, c):
 
 
 # %% tags=["check"]
-h, V = rng.normal(size=(3, 4, 5)), rng.normal(size=(5, 6))
-c, labels = rng.normal(size=6), np.array([0, 5, 2])
-loss, dh = loss_at_every_step(h, labels, V, c)
-expected = np.mean([nnlib.cross_entropy(h[:, t] @ V + c, labels)[0] for t in range(4)])
-assert np.isclose(loss, expected), (
-    f"the loss is {loss:.4f}, expected {expected:.4f}: the mean over samples and steps"
+sizes = ((3, 4, 5, 6), (1, 3, 2, 4), (4, 1, 3, 3), (2, 5, 4, 4))
+for N, T, H, K in sizes:
+    draw = np.random.default_rng(T)
+    h, V, c = draw.normal(size=(N, T, H)), draw.normal(size=(H, K)), draw.normal(size=K)
+    labels = draw.integers(0, K, N)
+
+    def mean_loss(h, labels=labels, V=V, c=c):
+        steps = range(h.shape[1])
+        return np.mean([nnlib.cross_entropy(h[:, t] @ V + c, labels)[0] for t in steps])
+
+    inputs = h, labels, V, c
+    given = [array.copy() for array in inputs]
+    loss, dh = loss_at_every_step(*given)
+    assert all(map(np.array_equal, given, inputs)), "an input is changed in place: copy it"
+    assert np.shape(loss) == () and np.isclose(loss, mean_loss(h)), (
+        f"the loss is {loss}, expected {mean_loss(h):.4f}: the mean over samples and steps"
+    )
+    assert np.shape(dh) == h.shape, f"dh has shape {np.shape(dh)}, expected {h.shape}"
+    assert np.allclose(dh, numerical_gradient(mean_loss, h), atol=1e-7), (
+        "dh is wrong: it must be that of the mean over all samples and steps"
+    )
+print(
+    f"passed: {len(sizes)} sizes, up to {max(T for _, T, *_ in sizes)} steps, loss and dh"
 )
-numerical = numerical_gradient(lambda h: float(loss_at_every_step(h, labels, V, c)[0]), h)
-assert dh.shape == h.shape, f"dh has shape {dh.shape}, expected {h.shape}"
-assert np.allclose(dh, numerical, atol=1e-7), (
-    "dh is wrong: it must be that of the mean over all samples and steps"
-)
-print("each step has its say")
 
 # %% [markdown]
 # ### 4 · An experiment: a shortcut for the gradient
@@ -1858,6 +1880,12 @@ print("each step has its say")
 # bad weights, `init=nnlib.normal(0.01)`, with `SGD` (learning rate 0.1, momentum 0.9),
 # clipped at 1, in batches of 64, for three epochs on 3,000 pictures. **Predict first**:
 # does the shortcut help?
+#
+# The check runs your experiment again, smaller and with another seed, and expects the
+# numbers of its own. So begin alike: for each kind, one `np.random.default_rng(seed)` draws
+# the weights, first of the RNN with 128 units, then of the Linear layer on top; another one
+# is the `rng` of `nnlib.fit`. The RNN reads `Rows()`, a row a step. Watch the first 2,000
+# validation pictures.
 
 
 # %%
@@ -1874,20 +1902,20 @@ class MeanOverTime(nnlib.Layer):
 
 
 # %% tags=["exercise"]
-def shortcut_experiment():
-    """Return {"last": ..., "mean": ...}: the best validation accuracy of each.
-    Use progress=False.
+def shortcut_experiment(count=3000, epochs=3, seed=SEED):
+    """Train on the first `count` training pictures, with progress=False.
+    Return {"last": ..., "mean": ...}: the best validation accuracy of each.
     """
     raise NotImplementedError("not written yet")
 
 
 # %% tags=["solution"]
-def shortcut_experiment():
-    few = (train_images[:3000], train_labels[:3000])
+def shortcut_experiment(count=3000, epochs=3, seed=SEED):
+    few = (train_images[:count], train_labels[:count])
     watched = (validation_images[:2000], validation_labels[:2000])
     scores = {}
     for name in ("last", "mean"):
-        rng, mean = np.random.default_rng(SEED), name == "mean"
+        rng, mean = np.random.default_rng(seed), name == "mean"
         rnn = nnlib.RNN(28, 128, rng=rng, init=nnlib.normal(0.01), return_sequences=mean)
         layers = [Rows(), rnn] + [MeanOverTime()] * mean + [nnlib.Linear(128, 10, rng=rng)]
         network = nnlib.Sequential(layers)
@@ -1897,9 +1925,9 @@ def shortcut_experiment():
             watched,
             optimizer=nnlib.SGD(network, lr=0.1, momentum=0.9),
             clip_norm=1.0,
-            epochs=3,
+            epochs=epochs,
             batch_size=64,
-            rng=np.random.default_rng(SEED),
+            rng=np.random.default_rng(seed),
             progress=False,
         )
         scores[name] = max(past.validation_accuracy)
@@ -1907,6 +1935,24 @@ def shortcut_experiment():
 
 
 # %% tags=["check"]
+# twice small, with other pictures and another seed each time
+for count, seed in np.random.default_rng().integers(300, 500, (2, 2)).tolist():
+    small, few = (
+        shortcut_experiment(count, 6, seed),
+        (train_images[:count], train_labels[:count]),
+    )
+    for name, top in {"last": [], "mean": [MeanOverTime()]}.items():
+        again, how = np.random.default_rng(seed), {"init": nnlib.normal(0.01)}
+        rnn = nnlib.RNN(28, 128, rng=again, return_sequences=bool(top), **how)
+        network = nnlib.Sequential([Rows(), rnn, *top, nnlib.Linear(128, 10, rng=again)])
+        how = {"clip_norm": 1.0, "epochs": 6, "batch_size": 64, "progress": False}
+        how["optimizer"] = nnlib.SGD(network, lr=0.1, momentum=0.9)
+        watched = validation_images[:2000], validation_labels[:2000]
+        past = nnlib.fit(network, few, watched, rng=np.random.default_rng(seed), **how)
+        assert np.isclose(small.get(name, -1), max(past.validation_accuracy), atol=1e-3), (
+            f"{count} pictures, 6 epochs, seed {seed}: your number for {name!r} is not "
+            "that of the experiment. Does it use count, epochs and seed, and watch 2,000?"
+        )
 scores = shortcut_experiment()
 assert set(scores) == {"last", "mean"}, (
     f"expected the keys 'last' and 'mean', got {sorted(scores)}"
@@ -1918,6 +1964,7 @@ claim(
     scores["mean"] - scores["last"],
     at_least=0.04,
 )
+print(f"passed: twice {len(small)} accuracies with another size and seed, one claim")
 
 # %% [markdown]
 # ### 5 · An explanation: does the order matter?
@@ -1969,11 +2016,12 @@ truth = {
     if not np.allclose(function(pictures), function(exchanged))
 }
 answer = order_matters()
+assert isinstance(answer, set), f'expected a set like {{"sum"}}, got {answer!r}'
 assert answer == truth, (
-    f"you say {sorted(answer)}. Write down the last state as a formula in x_10 and x_15: "
-    "can they swap?"
+    f"not yet: you say {sorted(answer)}. Write down the last state as a formula in x_10 "
+    "and x_15: can they swap?"
 )
-print("that is what the last states say")
+print(f"passed: that is what {len(last_state)} networks make of {len(pictures)} pictures")
 
 # %% [markdown]
 # ## What moved into nnlib
