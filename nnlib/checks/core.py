@@ -10,6 +10,7 @@ tests then plant each mistake in a student's function and demand its words.
 
 import contextlib
 import itertools
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -84,7 +85,8 @@ class Task:
         got = call_twice(self.name, function, inputs, self.results, self.may_change)
         expected = self.run(self.right, inputs)
         for result in dict.fromkeys(self.first + self.results):
-            if got[result].dtype.kind == "b" or not same(got[result], expected[result]):
+            numbers = got[result].dtype != bool and np.all(np.isfinite(got[result]))
+            if not numbers or not same(got[result], expected[result]):
                 explanation = self.explain(result, got[result], expected[result], inputs, seen or {})
                 raise CheckFailed(f"{self.name}{case}: {result} {explanation}. {SEE}", inputs)
         return expected
@@ -115,7 +117,7 @@ class Task:
             return f"has shape {got.shape}, expected {expected.shape}" + (words and f": {words}")
         if words:
             return f"is {'wrong' if np.all(np.isfinite(got)) else 'not finite'}: {words}"
-        if got.dtype.kind == "b":
+        if got.dtype == bool:
             return "holds bool, expected real numbers"
         with np.errstate(all="ignore"):
             gap = np.nan_to_num(np.abs(got - expected) - 1e-5 * np.abs(expected), nan=np.inf)
@@ -172,7 +174,8 @@ def call(name: str, function: Callable, inputs: dict, results: Sequence[str], ma
     except NotImplementedError as error:
         raise CheckFailed(f"{name}({arguments}) is not written yet") from error
     except Exception as error:
-        raise CheckFailed(f"{name}({arguments}) raised {type(error).__name__}: {error}. {SEE}", inputs) from error
+        said = "".join(traceback.format_exception_only(error)).strip()
+        raise CheckFailed(f"{name}({arguments}) raised {said}. {SEE}", inputs) from error
     if returned is None or returned is Ellipsis:
         raise CheckFailed(f"{name}({arguments}) is not written yet: it returns {returned} (is a `return` missing?)")
     for key, value in inputs.items():
