@@ -296,7 +296,7 @@ def test_gradient_says_what_is_strange(rng):
     }.items():
         with pytest.raises(CheckFailed, match=words):
             checks.gradient(forward, lambda dout, x: dout, x)
-    with pytest.raises(CheckFailed, match="gradient 1 is wrong at .* nan"):
+    with pytest.raises(CheckFailed, match=r"gradient 1 is wrong at .* nan"):
         checks.gradient(lambda x: x * np.nan, lambda dout, x: x * np.nan, x)
     for inputs in ((), (x.astype(np.float32),), (x, 3), ("x",)):
         with pytest.raises(ValueError, match="float64"):
