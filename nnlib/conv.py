@@ -8,7 +8,7 @@ import numpy as np
 
 from .backend import get_array_module, to_device
 from .initializers import Initializer, he_normal
-from .layers import Layer, check_gradient
+from .layers import Layer, check_floats, check_gradient
 
 Size = int | tuple[int, int]  # an int stands for (int, int)
 CHUNK_BYTES = {"numpy": 2 << 20}  # rows of patches at one time: what a processor's cache holds; a GPU likes more
@@ -83,7 +83,7 @@ class Conv2d(Layer):
     def forward(self, x, training: bool = False):
         """x: (N, H, W, C_in) float. Returns (N, Ho, Wo, C_out). Raises ValueError for other shapes or integers."""
         W, b = self.params["W"], self.params["b"]
-        N, Ho, Wo, _ = _checked("Conv2d", x, self.kernel_size, self.stride, self.padding, channels=W.shape[2])
+        N, Ho, Wo, _ = _checked(self, x, channels=W.shape[2])
         self.saved = x if training else None
         xp, C_out = get_array_module(x), W.shape[3]
         y = xp.empty((N, Ho, Wo, C_out), x.dtype)
@@ -97,7 +97,7 @@ class Conv2d(Layer):
         """dout: (N, Ho, Wo, C_out). Returns dx (N, H, W, C_in); assigns grads W and b."""
         x, W = self.recall(), self.params["W"]
         xp, C_out = get_array_module(x), W.shape[3]
-        N, Ho, Wo, _ = _output_shape("Conv2d", x.shape, self.kernel_size, self.stride, self.padding)
+        N, Ho, Wo, _ = _checked(self, x)
         check_gradient(self, dout, (N, Ho, Wo, C_out))
         dx = xp.empty_like(x) if input_grad else None
         dW, db = 0, 0
@@ -133,7 +133,7 @@ class MaxPool2d(Layer):
 
     def forward(self, x, training: bool = False):
         """x: (N, H, W, C) float. Returns (N, Ho, Wo, C)."""
-        _checked("MaxPool2d", x, self.kernel_size, self.stride, self.padding)
+        _checked(self, x)
         xp = get_array_module(x)
         first, *others = _views(_padded(x, self.padding, -np.inf), self.kernel_size, self.stride)
         y = first.copy()
@@ -174,7 +174,7 @@ class AvgPool2d(Layer):
 
     def forward(self, x, training: bool = False):
         """x: (N, H, W, C) float. Returns (N, Ho, Wo, C)."""
-        _checked("AvgPool2d", x, self.kernel_size, self.stride, self.padding)
+        _checked(self, x)
         self.saved = x.shape if training else None
         views = _views(_padded(x, self.padding), self.kernel_size, self.stride)
         return sum(views[1:], start=views[0]) / len(views)
@@ -217,8 +217,9 @@ def _output_shape(name: str, x_shape, kernel_size, stride, padding) -> tuple[int
     return N, (H - kh) // sh + 1, (W - kw) // sw + 1, C
 
 
-def _checked(name: str, x, kernel_size, stride, padding, channels: int | None = None) -> tuple[int, ...]:
-    """Raise ValueError unless x is a batch of float pictures with these channels; return `_output_shape`."""
+def _checked(layer: Layer, x, channels: int | None = None) -> tuple[int, ...]:
+    """Raise ValueError unless x is a batch of float pictures with these channels; return (N, Ho, Wo, C)."""
+    name = type(layer).__name__
     if channels is not None and (x.ndim != 4 or x.shape[3] != channels):
         hint = ""
         if x.ndim == 4 and x.shape[1] == channels:
@@ -226,9 +227,8 @@ def _checked(name: str, x, kernel_size, stride, padding, channels: int | None = 
         elif x.ndim == 3:
             hint = ": one picture is x[None]" if x.shape[2] == channels else ": grey pictures are x[..., None]"
         raise ValueError(f"{name} expects (N, H, W, {channels}) images, got {x.shape}{hint}")
-    if x.dtype.kind != "f":
-        raise ValueError(f"{name} expects floats, got {x.dtype}: scale images first, x.astype(np.float32) / 255")
-    return _output_shape(name, x.shape, kernel_size, stride, padding)
+    check_floats(layer, x)
+    return _output_shape(name, x.shape, layer.kernel_size, layer.stride, layer.padding)
 
 
 def _padded(x, padding: tuple[int, int], value: float = 0.0):

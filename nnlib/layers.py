@@ -46,6 +46,13 @@ def check_gradient(layer: Layer, dout, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{type(layer).__name__}.backward expects dout {shape}, got {dout.shape}")
 
 
+def check_floats(layer: Layer, x) -> None:
+    """Raise ValueError unless x holds floats: 0..255 as integers would be computed with unscaled."""
+    if x.dtype.kind != "f":
+        name = type(layer).__name__
+        raise ValueError(f"{name} expects floats, got {x.dtype}: scale images first, x.astype(np.float32) / 255")
+
+
 class Linear(Layer):
     """The affine map y = x W + b, with W (in_features, out_features) and b (out_features,)."""
 
@@ -64,8 +71,7 @@ class Linear(Layer):
         if x.ndim != 2 or x.shape[1] != len(W):
             hint = ": put Flatten() before Linear" if x.ndim > 2 else ""
             raise ValueError(f"Linear expects (N, {len(W)}), got {x.shape}{hint}")
-        if x.dtype.kind != "f":
-            raise ValueError(f"Linear expects floats, got {x.dtype}: scale images first, x.astype(np.float32) / 255")
+        check_floats(self, x)
         self.saved = x if training else None
         return x @ W + b
 

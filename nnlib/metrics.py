@@ -12,9 +12,7 @@ from .losses import check_labels
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Return the fraction, 0..1, of predictions (N,) that equal the labels (N,)."""
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
-    if labels.shape != predictions.shape or labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"expected two arrays (N,) of classes, got {labels.shape} and {predictions.shape}")
+    labels, predictions = _pairs(labels, predictions)
     return float((labels == predictions).mean())
 
 
@@ -23,9 +21,7 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 
     labels, predictions: (N,) integers in 0..num_classes-1. Raises ValueError for anything else.
     """
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
-    if labels.shape != predictions.shape or labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"expected two arrays (N,) of classes, got {labels.shape} and {predictions.shape}")
+    labels, predictions = _pairs(labels, predictions)
     check_labels(labels, num_classes)
     check_labels(predictions, num_classes)
     pairs = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
@@ -42,9 +38,16 @@ def precision_recall(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"expected a confusion matrix (K, K), got {matrix.shape}")
     correct, predicted, present = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
-    for name, word, totals in (("precision", "predicted", predicted), ("recall", "present", present)):
+    for name, counted_as, totals in (("precision", "predicted", predicted), ("recall", "present", present)):
         if (totals == 0).any():
             classes = ", ".join(str(k) for k in np.flatnonzero(totals == 0))
-            warnings.warn(f"class {classes} was never {word}: its {name} is 0/0, given as nan", stacklevel=2)
+            warnings.warn(f"class {classes} was never {counted_as}: its {name} is 0/0, given as nan", stacklevel=2)
     with np.errstate(invalid="ignore"):
         return correct / predicted, correct / present
+
+
+def _pairs(labels, predictions) -> tuple[np.ndarray, np.ndarray]:
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    if labels.shape != predictions.shape or labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"expected two arrays (N,) of classes, got {labels.shape} and {predictions.shape}")
+    return labels, predictions

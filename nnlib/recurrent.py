@@ -10,7 +10,7 @@ import numpy as np
 
 from .backend import get_array_module, to_device
 from .initializers import Initializer, glorot_normal, orthogonal
-from .layers import Layer, check_gradient
+from .layers import Layer, check_floats, check_gradient
 
 
 class _Recurrent(Layer):
@@ -134,8 +134,7 @@ def _time_first(layer, x, input_size):
         raise ValueError(f"{name} expects sequences (N, T, {input_size}), got {x.shape}{hint}")
     if x.shape[1] == 0:
         raise ValueError(f"{name} expects sequences of at least one step, got {x.shape}")
-    if x.dtype.kind != "f":
-        raise ValueError(f"{name} expects floats, got {x.dtype}: scale images first, x.astype(np.float32) / 255")
+    check_floats(layer, x)
     return get_array_module(x).ascontiguousarray(x.swapaxes(0, 1))
 
 
