@@ -110,9 +110,8 @@ def fit(
                 correct += (logits.argmax(axis=1) == batch_labels).sum()
                 bar.update()
             logits = forward_in_batches(model, validation[0], 512)
-            numbers = _fetch(
-                [*losses, correct, *_measure(logits, validation[1])]
-            )  # the one time that a GPU is waited for
+            # all that the epoch has measured, in one transfer: the one time that a GPU is waited for
+            numbers = _fetch([*losses, correct, *_measure(logits, validation[1])])
             _record(history, numbers, len(images), optimizer.lr, time.perf_counter() - began)
             if best is None or history.validation_loss[epoch] < history.validation_loss[history.best_epoch]:
                 best, history.best_epoch = model.copy_weights(), epoch

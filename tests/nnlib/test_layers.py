@@ -100,6 +100,11 @@ def test_a_gradient_of_another_shape_is_refused(name, rng):
     assert layer.grads == {} and layer.backward(np.ones_like(y)).shape == x.shape
 
 
+def test_every_layer_is_in_the_list():
+    exported = {name for name, v in vars(nnlib).items() if isinstance(v, type) and issubclass(v, nnlib.Layer)}
+    assert exported - {"Layer"} <= set(LAYERS), "add the new layer to LAYERS"
+
+
 def test_linear_errors(rng):
     layer = Linear(784, 10, rng=rng)
     with pytest.raises(ValueError, match=r"expects \(N, 784\), got \(2, 28, 28, 1\): put Flatten\(\) before"):
