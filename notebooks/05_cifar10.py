@@ -1074,16 +1074,24 @@ def picture_at(content, number):
 
 
 # %% tags=["check"]
-cut_off = bytes(content[: 20 * RECORD + 100])
-for number in (0, 7, 19):
-    image, label = picture_at(cut_off, number)
-    assert image.shape == (32, 32, 3), (
-        f"the image has shape {image.shape}; colours come last"
+# records of random bytes: nothing is known about them but their places
+draw = np.random.default_rng(1)
+made_up = draw.integers(0, 256, 20 * RECORD + 100, dtype=np.uint8)  # the end is damaged
+row, column, colour = np.indices((32, 32, 3))
+numbers = (0, 1, 7, 19)
+for number in numbers:
+    first = number * RECORD
+    pixels = made_up[first + 1 + 1024 * colour + 32 * row + column]
+    image, label = picture_at(made_up.tobytes(), number)
+    assert np.shape(image) == (32, 32, 3), (
+        f"the image has shape {np.shape(image)}; colours come last"
     )
-    assert label == data.test_labels[number], f"record {number}: the label is {label}"
-    assert np.array_equal(image, data.test_images[number]), (
-        f"record {number}: the pixels differ"
+    assert image.dtype == np.uint8, f"the pixels are {image.dtype}, expected uint8"
+    assert label == made_up[first], (
+        f"record {number}: the label is {label}, expected {made_up[first]}"
     )
+    assert np.array_equal(image, pixels), f"record {number}: the pixels differ"
+print(f"passed: {len(numbers)} records of {len(made_up) // RECORD}, every byte")
 
 # %% [markdown]
 # ### 2 · Cut a hole
@@ -1111,24 +1119,32 @@ def random_hole(images, rng, size=8):
 
 
 # %% tags=["check"]
-black = np.zeros((200, 32, 32, 3), np.uint8)
-holed = random_hole(black, np.random.default_rng(0))
-assert black.max() == 0, "the pictures that were handed in have changed: work on a copy"
-assert holed.shape == black.shape and holed.dtype == np.uint8, (
-    f"expected uint8 {black.shape}, got {holed.dtype}"
-)
-assert (holed.sum(axis=(1, 2, 3)) == 128 * 8 * 8 * 3).all(), (
-    "not every picture has one hole of 8 × 8 in all colours"
-)
-assert holed.any(axis=(0, 2, 3)).all(), (
-    "some rows of pixels are never covered: may the hole touch the rim?"
-)
-assert holed.any(axis=(0, 1, 3)).all(), (
-    "some columns of pixels are never covered: may the hole touch the rim?"
-)
-assert np.array_equal(random_hole(black, np.random.default_rng(0)), holed), (
-    "the same generator made another hole"
-)
+cases = ((400, 8), (400, 5), (1, 8), (3, 32))
+for count, size in cases:
+    noise = (
+        np.random.default_rng(size).integers(0, 100, (count, 32, 32, 3)).astype(np.uint8)
+    )
+    given, generator = noise.copy(), np.random.default_rng(count)
+    holed, more = random_hole(given, generator, size), random_hole(noise, generator, size)
+    again = random_hole(noise, np.random.default_rng(count), size)
+    assert np.array_equal(given, noise), "the pictures handed in have changed: use a copy"
+    assert holed.shape == noise.shape and holed.dtype == np.uint8, (
+        f"expected uint8 {noise.shape}, got {holed.dtype} {holed.shape}"
+    )
+    assert np.array_equal(again, holed), "the same generator made another hole"
+    hole = (holed == 128).all(axis=3)  # (count, 32, 32)
+    assert np.array_equal(holed[~hole], noise[~hole]), "pixels outside of the hole changed"
+    for axis, lines in ((2, "rows"), (1, "columns")):
+        covered = hole.any(axis=axis)  # (count, 32)
+        ends = covered.argmax(axis=1), 32 - covered[:, ::-1].argmax(axis=1)
+        assert (ends[1] - ends[0] == size).all() and (
+            hole.sum(axis=(1, 2)) == size**2
+        ).all(), f"not every picture has one hole of {size} × {size} in all colours"
+        assert count < 100 or covered.any(axis=0).all(), (
+            f"some {lines} of pixels are never covered: may the hole touch the rim?"
+        )
+    assert count < 100 or not np.array_equal(more, holed), "the second call: the same holes"
+print(f"passed: {sum(count for count, _ in cases)} pictures, {len(cases)} sizes and counts")
 
 # %% [markdown]
 # ### 3 · The right answer among the first three
@@ -1150,15 +1166,25 @@ def top_k_accuracy(logits, labels, k):
 
 
 # %% tags=["check"]
-toy = np.array([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0], [1.0, 2.0, 3.0]])
-toy_labels = np.array([0, 0, 0, 0])
-for k, expected in ((1, 0.25), (2, 0.5), (3, 1.0)):
-    assert top_k_accuracy(toy, toy_labels, k) == expected, (
-        f"k = {k}: {top_k_accuracy(toy, toy_labels, k)} for {expected}"
+draw = np.random.default_rng(1)
+cases = [
+    (n, classes, k) for n, classes in ((50, 10), (7, 3), (1, 5)) for k in (1, 2, classes)
+]
+for n, classes, k in cases:
+    z, truth = draw.normal(size=(n, classes)), draw.integers(0, classes, n)
+    given = z.copy(), truth.copy()
+    got = top_k_accuracy(*given, k)
+    assert all(map(np.array_equal, given, (z, truth))), "an input is changed: copy it"
+    # how many logits are higher than that of the truth?
+    higher = [sum(row > row[label]) for row, label in zip(z, truth, strict=True)]
+    right = sum(rank < k for rank in higher) / n
+    assert np.shape(got) == () and np.isclose(got, right), (
+        f"{n} pictures, {classes} classes, k = {k}: {got}, expected {right}"
     )
 for name in ("CNN", "RNN"):
     fractions = {k: top_k_accuracy(logits[name], data.test_labels, k) for k in (1, 2, 3)}
     print(name, "  ".join(f"top {k}: {share:.1%}" for k, share in fractions.items()))
+print(f"passed: {len(cases)} sets of logits, ranked one by one")
 
 # %% [markdown]
 # ### 4 · An experiment: ask more often
@@ -1185,17 +1211,25 @@ def ask_often(images, pixels):
 
 
 # %% tags=["check"]
-six = ask_often(some_images[:50], 0)
-assert six.shape == (50, 10), f"expected logits of shape (50, 10), got {six.shape}"
-assert np.allclose(six, ask_twice(network, some_images[:50]), rtol=1e-3, atol=1e-3), (
-    "with pixels=0, all six looks see the picture or its mirror image: the mean is that "
-    "of ask_twice"
-)
+steps, views = (0, 1, 5), some_images[:40]
+for pixels in steps:
+    given = views.copy()
+    six = ask_often(given, pixels)
+    assert np.array_equal(given, views), "the pictures are changed in place: copy them"
+    assert np.shape(six) == (40, 10), f"expected logits (40, 10), got {np.shape(six)}"
+    # all six looks at once, as six times as many pictures
+    looks = [np.roll(views, move, axis=2) for move in (-pixels, 0, pixels)]
+    looks += [look[:, :, ::-1] for look in looks]
+    right = network.predict(np.concatenate(looks)).reshape(6, 40, 10).mean(axis=0)
+    assert np.allclose(six, right, rtol=1e-3, atol=1e-3), (
+        f"pixels = {pixels}: these are not the means of six looks"
+    )
 for pixels in (0, 1, 8):
     score = nnlib.accuracy(some_labels, ask_often(some_images, pixels).argmax(axis=1))
     print(
         f"moved by {pixels} pixels: {score:.1%} of {len(some_labels):,} validation pictures"
     )
+print(f"passed: the logits of {len(views)} pictures for {len(steps)} distances")
 
 # %% [markdown]
 # ### 5 · An explanation: which changes leave the label true?
@@ -1229,19 +1263,33 @@ def harmless():
 
 
 # %% tags=["check"]
+import hashlib
+
+questions = {
+    "a": "is a mirrored 2 a 2, and a mirrored 7 a 7? And a dog in the mirror: a dog?",
+    "b": "does it matter to the label where the thing stands?",
+    "c": "turn a 6, and read it again. And who photographs a ship below the sea?",
+    "d": "what do you still recognise at dusk?",
+    "e": "what is left to be recognised? Look at the shuffled pictures above",
+    "f": "has everybody who takes a picture, or writes, such a steady hand?",
+}
+# the right answers are written down as fingerprints only
+true = "1349b5a3 1b7df20f 3aa389ca 51b34828 724a412e a1c80e2e cd3508b6"
+true += ""
 answer = harmless()
 assert set(answer) == {"photographs", "digits"}, (
     f"expected the keys photographs and digits, got {sorted(answer)}"
 )
-assert "a" not in answer["digits"], "is a mirrored 2 a 2? And a mirrored 7?"
-assert "c" not in answer["digits"], "turn a 6 by 180 degrees, and read it again"
 for kind, letters in answer.items():
-    assert "e" not in letters, f"{kind}: look at the shuffled pictures above"
-    assert {"b", "d", "f"} <= letters, (
-        f"{kind}: some harmless change is missing among {sorted(letters)}"
+    assert isinstance(letters, set) and letters <= set(questions), (
+        f"{kind}: expected a set of letters from a to f, got {letters!r}"
     )
-assert "a" in answer["photographs"], "is a dog in the mirror no dog?"
-assert "c" not in answer["photographs"], "which photographer turns the sea above the ship?"
+    for letter, question in questions.items():
+        mark = hashlib.sha256(f"{kind} {letter}".encode()).hexdigest()[:8]
+        assert (letter in letters) == (mark in true.split()), (
+            f"{kind}, think again about {letter}: {question}"
+        )
+print(f"passed: {len(questions)} changes, each for {len(answer)} kinds of pictures")
 
 # %% [markdown]
 # ## What moved into nnlib
