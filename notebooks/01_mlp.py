@@ -209,7 +209,7 @@ def linear_backward(dout, x, W):
 # %% [markdown]
 # Is it right? A formula that looks right is how most bugs look. `checks.linear` calls both
 # functions on shapes where the classic mistakes show (a square $W$, for one: there a
-# forgotten transpose does not change the shape). It says nothing if all is well.
+# forgotten transpose does not change the shape). If all is well, it says what it tried.
 
 # %%
 checks.linear(linear_forward, linear_backward)

@@ -435,8 +435,8 @@ def conv2d_backward(dout, x, W, stride, padding):
 
 # %% [markdown]
 # `checks.conv2d` tries both on geometries where the classic mistakes show: kernels that are
-# not square, a stride that misses the last row, more padding than anybody needs. It says
-# nothing if all is well.
+# not square, a stride that misses the last row, more padding than anybody needs. If all is
+# well, it says what it tried.
 
 # %%
 checks.conv2d(conv2d, conv2d_backward)

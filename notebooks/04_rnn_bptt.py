@@ -349,7 +349,7 @@ def rnn_backward(dh, x, h0, h, Wx, Wh):
 checks.rnn(rnn_forward, rnn_backward)
 
 # %% [markdown]
-# The check is quiet. What would it have said to the mistake that everybody makes once: to
+# The check is content. What would it have said to the mistake that everybody makes once: to
 # forget the carry?
 
 
