@@ -6,7 +6,7 @@
 FOLDER holds a folder for each student, with their notebooks somewhere in it, or files like jane_01_mlp.ipynb.
 
 The one idea: what is graded is the answer, in the course's own notebook. The course's cells are executed once, on the
-committed sample of the data; each answer then meets them in two processes of its own (tools/seal.py, tools/sandbox.py).
+committed sample of the data; each answer then meets them in processes of its own (seal.py, and docs/grading.md).
 Each verdict is written down as it falls (grades/verdicts.jsonl), so an interrupted run goes on where it stopped.
 """
 
@@ -17,23 +17,31 @@ import hashlib
 import html
 import io
 import json
+import math
 import os
+import platform
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from importlib import metadata
+from multiprocessing.connection import Client, Connection
 from pathlib import Path
 
-from tools.instructor import sandbox, student
-from tools.shared import notebooks, pinned
+from tools.instructor import messages, sandbox, seal, student
+from tools.shared import notebooks, pairs, pinned
 
-LARGEST = 20 << 20  # bytes of a submitted notebook
-MISSING = {"verdict": "missing", "message": "no notebook was handed in", "seconds": 0.0}
+LARGEST = 100 << 20  # bytes of a submitted notebook: its outputs may be large
+MOST_CODE = 1 << 20  # characters of its cells
+KEPT = ("passed", "failed", "missing")  # verdicts that another run would not change
+MISSING = {"verdict": "missing", "message": "no notebook was handed in"}
+NOT_GRADED = {"verdict": "not graded", "message": "interrupted"}
+ENVIRONMENT = re.compile("(PATH|LD_LIBRARY_PATH|LANG|LC_.*|NNLIB_.*|NPY_.*|OPENBLAS_.*|MPL.*|TQDM_.*)")  # no tokens
 
 
 # ----------------------------------------------------------------------------------------------------- submissions
@@ -52,65 +60,99 @@ class Submission:
 
 def read_submission(path: Path) -> tuple[dict, str]:
     """Return (the notebook's JSON, "") or ({}, what is wrong with the file). Runs nothing, follows no link."""
-    if path.is_symlink() or not path.is_file():
-        return {}, "the file is a link, or no file at all"
-    if path.stat().st_size > LARGEST:
-        return {}, f"the file is larger than {LARGEST >> 20} MB"
+    if path.is_symlink():
+        return {}, "this is a link, and links are not followed"
+    if not path.is_file():
+        return {}, "this is a folder, not a file" if path.is_dir() else "this is no regular file"
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-        if not isinstance(content["cells"], list):
+        if path.stat().st_size > LARGEST:
+            return {}, f"the file is larger than {LARGEST >> 20} MB"
+        text = path.read_bytes().decode("utf-8-sig")
+        content = json.loads(text)
+        cells = content["cells"]
+        if not isinstance(cells, list):
             raise TypeError
+    except UnicodeDecodeError as error:
+        return {}, f"the file is not in UTF-8: byte {error.start} is none of a text"
     except (ValueError, RecursionError) as error:
-        return {}, f"the file is no notebook: {str(error)[:100]}"
-    except (KeyError, TypeError, OSError):
+        return {}, f"the file is no notebook: {messages.said(error)[:100]}" if text.strip() else "the file is empty"
+    except (KeyError, TypeError):
         return {}, "the file is no notebook: it has no list of cells"
+    except OSError as error:
+        return {}, f"the file can't be read: {error.strerror}"
+    sources = [source for source, _ in code_cells(content)]
+    if not sources:
+        return {}, "the notebook has no cell with code in it"
+    if sum(map(len, sources)) > MOST_CODE:
+        return {}, f"its cells hold more than {MOST_CODE >> 20} MB of code"
     return content, ""
 
 
-def own_cells(content: dict, course: set[str]) -> list[str]:
-    """Return a submission's code cells, but for those of the `course` (which run already), checks and solutions."""
-    own = []
+def code_cells(content: dict) -> list[tuple[str, set]]:
+    """Return (source, tags) of each code cell of a notebook that anybody may have written."""
+    cells = []
     for cell in content["cells"]:
-        with contextlib.suppress(TypeError, AttributeError):  # what is no cell is no answer
+        with contextlib.suppress(TypeError, AttributeError):
             source = cell.get("source", "")
-            source = (source if isinstance(source, str) else "".join(source)).strip()
-            tags = set(cell.get("metadata", {}).get("tags") or ())
-            if cell.get("cell_type") == "code" and source and source not in course:
-                own += [] if tags & {"solution", "check"} else [source]
-    return own
+            source = (source if isinstance(source, str) else "".join(source)).replace("\r\n", "\n").strip()
+            if cell.get("cell_type") == "code" and source:
+                cells.append((source, set(cell.get("metadata", {}).get("tags") or ())))
+    return cells
 
 
 def find_submissions(folder: Path, courses: dict[str, set[str]]) -> tuple[list[Submission], list[str]]:
     """Return the submissions below `folder`, one a student and notebook, and remarks on files that are not taken.
 
     courses: name of each notebook -> the sources of its cells without the exercises. The notebook is told by what the
-    students' edition notes in its metadata, or by the file's name; the student by the folder, or by the file's name.
+    students' edition notes in its metadata, by its cells, or by the file's name; the student by the folder, or by the
+    file's name.
     """
-    found, remarks = {}, []
+    taken, elsewhere, remarks = {}, {}, []
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        for name in sorted(files, key=lambda name: (Path(name).stem not in courses, name)):  # the very name comes first
+        names = files + [name for name in folders if name.endswith(".ipynb") or Path(root, name).is_symlink()]
+        for name in sorted(names, key=lambda name: (Path(name).stem not in courses, name)):  # the very name comes first
             path = Path(root, name)
-            if path.suffix != ".ipynb" or name.startswith("."):
+            if (path.suffix != ".ipynb" and name in files) or name.startswith("."):
                 continue
-            shown = path.relative_to(folder)
+            place = path.relative_to(folder)
             content, fault = read_submission(path)
-            notes = content.get("metadata", {})
-            notes = notes.get("nnlib", {}) if isinstance(notes, dict) else {}
-            noted = notes.get("notebook") if isinstance(notes, dict) else None
             named = next((course for course in courses if course in path.stem), None)
-            notebook = noted if isinstance(noted, str) and noted in courses else named
+            notebook = held(content, courses, named)
             if notebook is None:
-                remarks.append(f"{shown}: no notebook of this course")
+                remarks.append(f"{place}: {fault or 'no notebook of this course'}")
                 continue
-            who = shown.parts[0] if len(shown.parts) > 1 else re.sub(rf"[_\W]*{notebook}[_\W]*", "", path.stem) or "?"
-            who = "".join(letter if letter.isprintable() else "?" for letter in who)
-            if (who, notebook) in found:
-                remarks.append(f"{shown}: not taken, {found[who, notebook].path.relative_to(folder)} is there already")
+            who = place.parts[0] if len(place.parts) > 1 else re.sub(rf"[_\W]*{named}[_\W]*", "", path.stem) or "?"
+            who = messages.printable(who)
+            if named and notebook != named:
+                words = f"{name} holds another notebook, {notebook}"
+                elsewhere[who, named] = Submission(who, named, path, fault=words)
+            if (who, notebook) in taken:
+                first = taken[who, notebook].path.relative_to(folder)
+                remarks.append(f"{place}: not taken, {first} is there already")
                 continue
-            cells = [] if fault else own_cells(content, courses[notebook])
-            found[who, notebook] = Submission(who, notebook, path, cells, fault)
-    return list(found.values()), remarks
+            own = (
+                []
+                if fault
+                else [
+                    source
+                    for source, tags in code_cells(content)
+                    if source not in courses[notebook] and not tags & {"solution", "check"}
+                ]
+            )
+            taken[who, notebook] = Submission(who, notebook, path, own, fault)
+    return list((elsewhere | taken).values()), [messages.printable(remark) for remark in remarks]
+
+
+def held(content: dict, courses: dict[str, set[str]], named: str | None) -> str | None:
+    """Return the notebook of the course that a file holds; `named` is the one that its name promises."""
+    with contextlib.suppress(AttributeError, TypeError, KeyError):
+        if content["metadata"]["nnlib"]["notebook"] in courses:
+            return content["metadata"]["nnlib"]["notebook"]
+    sources = {source for source, _ in code_cells(content)} if content else set()
+    common = {course: len(sources & cells) for course, cells in courses.items()}
+    best = max(common, key=common.get)
+    return best if common[best] and not common.get(named) else named
 
 
 # ------------------------------------------------------------------------------------------- the course, ready to grade
@@ -121,32 +163,76 @@ class CannotGrade(Exception):
 
 
 class Course:
-    """One notebook of the course, executed, in processes that wait for answers (see tools/seal.py)."""
+    """One notebook of the course, executed, in processes that wait for answers (see seal.py)."""
 
     def __init__(self, source: Path):
-        self.source = source
+        notebook = notebooks.read_source(source)
+        self.exercises = student.exercises(notebook)
         self.folder = tempfile.TemporaryDirectory(prefix="course-")
-        arithmetic = {} if pinned.obstacle() else pinned.PINNED
-        with notebooks.clean_room(arithmetic, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
+        arithmetic = {"OPENBLAS_NUM_THREADS": "1"} if pinned.obstacle() else pinned.PINNED
+        settings = {"NNLIB_DATA": "sample", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
+        with notebooks.clean_room(arithmetic, **settings) as env:
+            env = {name: value for name, value in env.items() if ENVIRONMENT.fullmatch(name) or name in settings}
             env.pop("NNLIB_DATA_DIR", None)
-            command = [sys.executable, "-m", "tools.instructor.seal", str(source), self.folder.name]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+            command = [sys.executable, "-W", "ignore", "-m", "tools.instructor.seal", self.folder.name]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
             self.process = subprocess.Popen(  # in a session without a terminal: Ctrl-C is for the grader alone
                 command, cwd=notebooks.ROOT, env=env, start_new_session=True, **pipes
             )
-            said = self.process.stdout.readline()
-            if said != "ready\n":
-                rest = self.process.stdout.read()
-                self.close()
-                raise CannotGrade(f"{said}{rest}" or f"{source.stem} could not be executed")
+            try:
+                reply = self.execute(notebook)
+            except (OSError, EOFError):
+                reply = [0, "the process that executes it has died"]
+        if reply:
+            self.close()
+            number, error = reply
+            cell, heading = notebooks.code_cells(notebook)[max(number, 1) - 1]
+            raise CannotGrade(notebooks.describe(source.stem, number, heading, "raised an error", cell.source, error))
+
+    def execute(self, notebook) -> list:
+        """Have all cells above the last exercise executed but exercises, solutions and checks.
+
+        Returns [] or [number of a cell, its error].
+        """
+        orders = Connection(os.dup(self.process.stdin.fileno()), readable=False)
+        replies = Connection(os.dup(self.process.stdout.fileno()), writable=False)
+        numbers = {exercise.stub.id: number for number, exercise in enumerate(self.exercises, 1)}
+        with orders, replies:
+            with contextlib.suppress(BrokenPipeError):  # it has met an error, and says which
+                for number, (cell, _) in enumerate(notebooks.code_cells(notebook), 1):
+                    tags = set(student.tags(cell))
+                    if cell.id in numbers:
+                        orders.send_bytes(json.dumps({"exercise": numbers[cell.id]}).encode())
+                    elif not tags & {"exercise", "solution", "check"} and not notebooks.is_left_out(cell):
+                        order = {"cell": number, "source": cell.source, "may_raise": "raises-exception" in tags}
+                        orders.send_bytes(json.dumps(order).encode())
+                    if numbers.get(cell.id) == len(numbers):
+                        break
+                orders.send_bytes(b"{}")
+            return json.loads(replies.recv_bytes())
 
     def attempt(self, number: int, cells: list[str], seconds: int, memory: int) -> dict:
-        """Return the verdict on `cells` as an answer to exercise `number`."""
-        with socket.socket(socket.AF_UNIX) as line:
-            line.connect(f"{self.folder.name}/{number}.sock")
-            line.sendall(json.dumps({"cells": cells, "seconds": seconds, "memory": memory}).encode() + b"\n")
-            with line.makefile() as answer:
-                return json.loads(answer.read())
+        """Return the verdict on `cells` as an answer to exercise `number`.
+
+        The check does not see what an answer changes in its arguments, unless the exercise asks for changes in place.
+        Who passes so, and has changed something, must pass once more with changes seen, as in the notebook.
+        """
+        exercise = self.exercises[number - 1]
+        asked = {"names": exercise.names, "cells": cells, "seconds": seconds, "memory": memory}
+        for in_place in (False, True)[exercise.in_place :]:
+            try:
+                with Client(f"{self.folder.name}/{number}.sock") as line:
+                    line.send_bytes(json.dumps(asked | {"in_place": in_place}).encode())
+                    line.send_bytes(exercise.check.source.encode())
+                    verdict = json.loads(line.recv_bytes())
+            except (OSError, EOFError):
+                return {"verdict": "crashed", "message": "the process that looked after this answer died", "seconds": 0}
+            if not (verdict["verdict"] == "passed" and verdict.pop("changed")):
+                break
+        for name in exercise.names if verdict["verdict"] != "passed" else ():
+            if (count := sum(bool(re.search(rf"^(def|class) {name}\b", cell, re.MULTILINE)) for cell in cells)) > 1:
+                verdict["message"] += f" ({count} cells define {name}, and the last one counts)"
+        return verdict
 
     def close(self) -> None:
         """End the processes."""
@@ -160,13 +246,13 @@ _starting = threading.Lock()
 
 def attempt(source: str, version: str, number: int, cells: list[str], seconds: int, memory: int) -> dict:
     """Check one answer here: on this machine, or on that of a Dask worker. The course is started when first needed."""
-    path = notebooks.ROOT / source if not os.path.isabs(source) else Path(source)
+    path = notebooks.ROOT / source  # or the source itself, if it is absolute
     with _starting:
         if source not in _courses:
-            if (here := course_version(path)) != version:
-                raise CannotGrade(f"{socket.gethostname()} has another version of the course ({here[:8]})")
+            if course_version(path) != version:
+                raise CannotGrade(f"{platform.node()} has another version of the course, or of Python or NumPy")
             if why := sandbox.missing():
-                raise CannotGrade(f"{socket.gethostname()} can't shut a submission in: {why}")
+                raise CannotGrade(f"{platform.node()} can't shut a submission in: {why}")
             _courses[source] = Course(path)
     return _courses[source].attempt(number, cells, seconds, memory)
 
@@ -178,11 +264,27 @@ def forget_courses() -> None:
             _courses.popitem()[1].close()
 
 
+def depends_on(source: Path) -> list[Path]:
+    """Return the files that a verdict on an answer to this notebook depends on."""
+    root, parts = notebooks.ROOT, (sys.modules[__name__], messages, sandbox, seal, student, notebooks, pairs, pinned)
+    files = {
+        source,
+        root / "constraints.txt",
+        *(Path(part.__file__) for part in parts),
+        *root.glob("tools/**/__init__.py"),
+    }
+    return sorted(files | {*root.glob("nnlib/**/*.py"), *root.glob("data/samples/*")})
+
+
 def course_version(source: Path) -> str:
-    """Return a SHA-256 of all that a verdict depends on but the answer: the notebook, nnlib, and these tools."""
-    files = [source, *sorted((notebooks.ROOT / "nnlib").glob("*.py")), *map(Path, (sandbox.__file__, student.__file__))]
-    files.append(notebooks.ROOT / "tools" / "seal.py")
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    """Return a hash of all that a verdict depends on, but for the answer and its limits."""
+    files = [hashlib.sha256(file.read_bytes()).hexdigest() for file in depends_on(source)]
+    return key_of(files, platform.python_version(), metadata.version("numpy"), pinned.obstacle())
+
+
+def key_of(*parts) -> str:
+    """Return the key of a verdict: a hash of everything that it depends on."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------ the whole run
@@ -200,18 +302,18 @@ def workers(options):
             forget_courses()
         return
     try:
-        from distributed import Client
+        from distributed import Client as Cluster
         from distributed import as_completed as as_completed_there
     except ImportError:
         sys.exit("--scheduler needs Dask: make setup-grade (or pip install -e '.[dask]').")
-    with Client(options.scheduler) as client:
+    with Cluster(options.scheduler) as cluster:
 
         def tidy():
             with contextlib.suppress(Exception):  # a worker that has died has nothing to forget
-                client.run(forget_courses)
+                cluster.run(forget_courses)
 
         try:
-            yield lambda *task: client.submit(attempt, *task, pure=False), as_completed_there, tidy
+            yield lambda *task: cluster.submit(attempt, *task, pure=False), as_completed_there, tidy
         finally:
             tidy()
 
@@ -221,79 +323,85 @@ class Verdicts:
 
     def __init__(self, path: Path):
         self.path, self.known = path, {}
-        if path.exists():
-            for line in path.read_text("utf-8", errors="replace").splitlines():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            file.seek(0)
+            for line in (content := file.read()).splitlines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):  # the line that an interruption cut short
                     entry = json.loads(line)
                     self.known[entry["key"]] = {name: entry[name] for name in ("verdict", "message", "seconds")}
-        path.parent.mkdir(parents=True, exist_ok=True)
+            file.write(b"\n" * (content[-1:] not in (b"", b"\n")))
 
     def add(self, key: str, verdict: dict) -> None:
-        """Keep a verdict, here and on disk."""
+        """Remember a verdict; on disk too, unless another run might find another (time-outs, crashes)."""
         self.known[key] = verdict
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("\n" * bool(file.tell() and not self._ends_well()) + json.dumps({"key": key, **verdict}) + "\n")
-
-    def _ends_well(self):
-        with self.path.open("rb") as file:
-            file.seek(-1, io.SEEK_END)
-            return file.read() == b"\n"
+        if verdict["verdict"] in KEPT:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, **verdict}) + "\n")
 
 
-def key_of(*parts) -> str:
-    """Return the key of a verdict: a hash of everything that it depends on."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def grade(source: Path, submissions: list[Submission], verdicts: Verdicts, options, submit, completed) -> dict:
-    """Return (student, exercise number) -> verdict for one notebook, asking only for what is not known yet."""
+def grade(source: Path, submissions: list[Submission], verdicts: Verdicts, options, submit, completed):
+    """Yield ((student, exercise number), verdict) for one notebook, asking only for what is not known yet."""
     exercises = student.exercises(notebooks.read_source(source))
     version = course_version(source)
     name = source.relative_to(notebooks.ROOT).as_posix() if source.is_relative_to(notebooks.ROOT) else str(source)
     memory = options.memory << 20
-    keys, todo = {}, {}
+    todo = {}  # two who answer alike are judged once
     for one in submissions:
         for number in range(1, len(exercises) + 1):
-            key = keys[one.student, number] = key_of(version, source.stem, number, one.cells, options.time, memory)
+            key = key_of(version, source.stem, number, one.cells, options.time, memory)
             if one.fault:
-                verdicts.known[key] = MISSING | {"message": one.fault}
-            elif key not in verdicts.known:
-                todo[key] = (number, one.cells)
-    if todo:
-        seconds = _rehearse(exercises, name, version, options, memory, submit)
-        tasks = {submit(name, version, n, cells, seconds[n], memory): key for key, (n, cells) in todo.items()}
-        begun, shown = time.monotonic(), 0.0
-        for done, task in enumerate(completed(tasks), 1):
-            verdicts.add(tasks[task], task.result())
-            if time.monotonic() - shown > 2 or done == len(tasks):
-                shown = time.monotonic()
-                print(f"{source.stem}: {done} of {len(tasks)} answers, {shown - begun:.0f} s", flush=True)
-    return {place: verdicts.known[key] for place, key in keys.items()}
+                yield (one.student, number), MISSING | {"message": one.fault}
+            elif key in verdicts.known:
+                yield (one.student, number), verdicts.known[key]
+            else:
+                todo.setdefault(key, (number, one.cells, []))[2].append(one.student)
+    if not todo:
+        return
+    seconds = rehearse(exercises, name, version, options, memory, submit)
+    tasks = {submit(name, version, n, cells, seconds[n], memory): key for key, (n, cells, _) in todo.items()}
+    begun, spoken = time.monotonic(), 0.0
+    for done, task in enumerate(completed(tasks), 1):
+        verdict, (number, _, students) = result_of(task), todo[tasks[task]]
+        verdicts.add(tasks[task], verdict)
+        yield from (((who, number), verdict) for who in students)
+        if time.monotonic() - spoken > 2 or done == len(tasks):
+            spoken = time.monotonic()
+            print(f"{source.stem}: {done} of {len(tasks)} answers, {spoken - begun:.0f} s", flush=True)
 
 
-def _rehearse(exercises, name, version, options, memory, submit):
+def result_of(task) -> dict:
+    """Return a task's verdict: "crashed" if the machine that it was given to could not bring it to an end."""
+    try:
+        return task.result()
+    except CannotGrade:
+        raise
+    except Exception as error:
+        return {"verdict": "crashed", "message": f"not brought to an end: {messages.said(error)}", "seconds": 0}
+
+
+def rehearse(exercises, name, version, options, memory, submit) -> dict[int, int]:
     """Have the course's own stubs and solutions judged first. Returns number -> seconds that an answer may take."""
-    patient = options.time or 300
-    solved, stubs = (
-        {
-            number: submit(name, version, number, cells, patient, memory)
-            for number, cells in enumerate(([cell.source for cell in kind(exercise)] for exercise in exercises), 1)
-        }
-        for kind in (lambda exercise: exercise.solutions, lambda exercise: [exercise.stub])
-    )
+    tasks = []
     for number, exercise in enumerate(exercises, 1):
-        for right, verdict in (("passed", solved[number].result()), ("failed", stubs[number].result())):
-            if verdict["verdict"] != right:
-                which = "solution" if right == "passed" else "stub"
-                words = f"{verdict['verdict']}: {verdict['message']}"
-                raise CannotGrade(f"{name}, {exercise.heading}: the course's own {which} {words}")
-    return {number: options.time or 10 + 10 * int(1 + task.result()["seconds"]) for number, task in solved.items()}
+        for right, cells in (("passed", exercise.solutions), ("failed", [exercise.stub])):
+            sources = [cell.source for cell in cells]
+            tasks.append((exercise, number, right, submit(name, version, number, sources, options.time or 300, memory)))
+    seconds = {}
+    for exercise, number, right, task in tasks:
+        verdict = result_of(task)
+        if verdict["verdict"] != right:
+            which = "solution" if right == "passed" else "stub"
+            raise CannotGrade(f"{name}, {exercise.heading}: the course's own {which} {in_a_line(verdict)}")
+        if right == "passed":
+            seconds[number] = options.time or math.ceil(4 + 10 * verdict["seconds"])
+    return seconds
 
 
 # ---------------------------------------------------------------------------------------------------------- the tables
 
 
-def word(verdict: dict) -> str:
+def in_a_line(verdict: dict) -> str:
     """Return a verdict as one line."""
     return ": ".join(filter(None, (verdict["verdict"], " ".join(verdict["message"].split()))))
 
@@ -307,7 +415,7 @@ def write_tables(folder: Path, columns: list[tuple[str, str]], rows: dict[str, l
     for who, verdicts in rows.items():
         passed = sum(verdict["verdict"] == "passed" for verdict in verdicts)
         safe = f"'{who}" if who[0] in "=+-@" else who  # a spreadsheet would take it for a formula
-        table.writerow([safe, passed, *map(word, verdicts)])
+        table.writerow([safe, passed, *map(in_a_line, verdicts)])
         cells.append(f"<tr><th>{html.escape(who)}</th><td>{passed} of {len(columns)}</td>")
         for verdict in verdicts:
             kind = verdict["verdict"].replace(" ", "-")
@@ -316,10 +424,8 @@ def write_tables(folder: Path, columns: list[tuple[str, str]], rows: dict[str, l
         cells.append("</tr>\n")
     heads = "".join(f"<th>{html.escape(notebook)}<br>{html.escape(name)}</th>" for notebook, name in columns)
     page = PAGE.format(heads=heads, rows="".join(cells), note=html.escape(note))
-    for name, content in (("grades.csv", text.getvalue()), ("grades.html", page)):
-        half = folder / f".{name}.half"
-        half.write_bytes(content.encode("utf-8"))
-        half.replace(folder / name)
+    notebooks.replace(folder / "grades.csv", text.getvalue().encode())
+    notebooks.replace(folder / "grades.html", page.encode())
 
 
 PAGE = """<!DOCTYPE html>
@@ -330,7 +436,7 @@ th, td {{ border: 1px solid #bbb; padding: .3em .5em; text-align: left; vertical
 td {{ overflow-wrap: anywhere; }}
 thead th {{ position: sticky; top: 0; background: #fff; }}
 small {{ white-space: pre-wrap; }}
-.passed {{ background: #dff2df; }} .failed {{ background: #fbe3e0; }} .missing {{ background: #eee; }}
+.passed {{ background: #dff2df; }} .failed {{ background: #fbe3e0; }} .missing, .not-graded {{ background: #eee; }}
 .timed-out, .crashed {{ background: #fdeecb; }}
 </style></head><body><h1>Grades</h1><p>{note}</p>
 <table><thead><tr><th>student</th><th>passed</th>{heads}</tr></thead><tbody>
@@ -345,8 +451,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NOTEBOOK", help="none: all that anybody handed in")
     parser.add_argument("--notebooks", type=Path, default=notebooks.ROOT / "notebooks", metavar="FOLDER")
     parser.add_argument("--into", type=Path, default=notebooks.ROOT / "grades", metavar="FOLDER", help="grades/")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="answers at once on this machine (its cores)")
-    parser.add_argument("--time", type=int, help="processor seconds an answer may take (10, and 10 × the solution's)")
+    parser.add_argument("--jobs", type=int, default=2 * os.cpu_count(), help="answers at once here (2 for each core)")
+    parser.add_argument("--time", type=int, help="processor seconds an answer may take (4, and 10 × the solution's)")
     parser.add_argument("--memory", type=int, default=2048, help="MB that an answer may take (2048)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="tcp://HOST:PORT of a Dask scheduler")
     options = parser.parse_args()
@@ -354,42 +460,57 @@ def main() -> int:
         sys.exit(f"There is no folder {options.submissions}.")
     if not options.scheduler and (why := sandbox.missing()):
         sys.exit(f"Nothing was graded. A submission can't be shut in here: {why}.")
-    sources = {source.stem: source.resolve() for source in notebooks.find(options.notebooks, options.names)}
-    courses = {}
+    for place in (options.submissions, options.into, options.notebooks, notebooks.ROOT / "tests"):
+        if open_to_all := [path for path in sandbox.READABLE if place.resolve().is_relative_to(path)]:
+            sys.exit(f"Nothing was graded. Any answer could read {place}: it lies in {open_to_all[0]}.")
+    wanted = [source.stem for source in notebooks.find(options.notebooks, options.names)]
+    sources = {source.stem: source.resolve() for source in notebooks.find(options.notebooks)}
+    courses, headings = {}, {}
     for name, source in sources.items():
-        cells = [cell for cell, _ in notebooks.code_cells(notebooks.read_source(source))]
+        notebook = notebooks.read_source(source)
+        cells = [cell for cell, _ in notebooks.code_cells(notebook)]
         courses[name] = {c.source.strip() for c in cells if not {"exercise", "solution"} & set(student.tags(c))}
+        headings[name] = [exercise.heading for exercise in student.exercises(notebook)]
     submissions, remarks = find_submissions(options.submissions, courses)
-    for remark in remarks:
-        print(remark)
+    submissions = [one for one in submissions if one.notebook in wanted]
+    print(*remarks, sep="\n", end="\n" * bool(remarks))
     if not submissions:
         sys.exit(f"There is no submission in {options.submissions}.")
-    wanted = [name for name in sources if options.names or any(one.notebook == name for one in submissions)]
-    students = sorted({one.student for one in submissions}, key=lambda who: (who.casefold(), who))
-    verdicts = Verdicts(options.into / "verdicts.jsonl")
-    columns, rows = [], {who: [] for who in students}
+    wanted = [name for name in wanted if options.names or any(one.notebook == name for one in submissions)]
+    folders = [messages.printable(path.name) for path in options.submissions.iterdir() if path.is_dir()]
+    students = {one.student for one in submissions} | {name for name in folders if not name.startswith((".", "__"))}
+    handed_in = {(one.student, one.notebook) for one in submissions}
+    columns = [(name, number) for name in wanted for number in range(1, len(headings[name]) + 1)]
+    rows = {  # every student, every exercise: what is not found out stays as it is here
+        who: {place: NOT_GRADED if (who, place[0]) in handed_in else MISSING for place in columns}
+        for who in sorted(students, key=lambda who: (who.casefold(), who))
+    }
+    verdicts, failures = Verdicts(options.into / "verdicts.jsonl"), []
     try:
         with workers(options) as (submit, completed, tidy):
             for name in wanted:
                 mine = [one for one in submissions if one.notebook == name]
-                found = grade(sources[name], mine, verdicts, options, submit, completed)
-                exercises = student.exercises(notebooks.read_source(sources[name]))
-                columns += [(name, exercise.heading) for exercise in exercises]
-                for who in students:
-                    rows[who] += [found.get((who, number), MISSING) for number in range(1, len(exercises) + 1)]
+                try:
+                    for (who, number), verdict in grade(sources[name], mine, verdicts, options, submit, completed):
+                        rows[who][name, number] = verdict
+                except CannotGrade as failure:
+                    failures.append(f"Nobody was graded in {name}. {failure}")
+                    for who, number in ((one.student, n) for one in mine for n in range(1, len(headings[name]) + 1)):
+                        if rows[who][name, number] is NOT_GRADED:
+                            rows[who][name, number] = NOT_GRADED | {"message": f"{failure}"}
                 tidy()
-    except CannotGrade as failure:
-        sys.exit(f"Nothing was graded. {failure}")
     except KeyboardInterrupt:
-        sys.exit("Interrupted. The same command goes on from here.")
-    note = f"{len(students)} students, {len(columns)} exercises. Each answer ran without network, files or processes."
-    write_tables(options.into, columns, rows, note)
-    counts = {}
-    for verdict in (verdict for verdicts_of in rows.values() for verdict in verdicts_of):
-        counts[verdict["verdict"]] = counts.get(verdict["verdict"], 0) + 1
-    print(f"{note}\n{', '.join(f'{number} {kind}' for kind, number in sorted(counts.items()))}")
-    print(f"The table is in {notebooks.shown(options.into.resolve())}/grades.html and grades.csv.")
-    return 0
+        failures.append("Interrupted. The same command goes on from here.")
+    table = {who: list(verdicts_of.values()) for who, verdicts_of in rows.items()}
+    note = f"{len(table)} students, {len(columns)} exercises. Each answer ran without network, files or processes."
+    write_tables(options.into, [(name, headings[name][number - 1]) for name, number in columns], table, note)
+    counts = Counter(verdict["verdict"] for verdicts_of in table.values() for verdict in verdicts_of)
+    print(*failures, note, ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())), sep="\n")
+    print(
+        f"The table has every student ({len(table)}) and every exercise ({len(columns)}): "
+        f"{notebooks.shown(options.into.resolve())}/grades.html and grades.csv."
+    )
+    return int(bool(failures))
 
 
 if __name__ == "__main__":

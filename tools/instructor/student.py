@@ -41,6 +41,11 @@ class Exercise:
     solutions: list[nbformat.NotebookNode]
     check: nbformat.NotebookNode
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the stub asks for changes "in place": then a check sees what an answer does to its arguments."""
+        return "in place" in self.stub.source
+
 
 def defined(source: str) -> list[str]:
     """Return the names that a cell binds at its top level by def, class or assignment."""

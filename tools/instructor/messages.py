@@ -1,0 +1,233 @@
+"""Call a function of another process: its arguments go there as copies, its result comes back as plain values.
+
+The one idea: a message is a pickle in which we spell out ourselves whatever is no number, string or container of
+Python's own, so that reading one imports nothing and calls nothing of the sender's. An object that equals everything, a
+float with an opinion of its own: at the other end they are a plain float, or an error.
+"""
+
+import builtins
+import collections.abc
+import contextlib
+import io
+import numbers
+import pickle
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+LONGEST_MESSAGE = 1 << 28  # bytes
+LONGEST_TEXT = 600  # characters of an error message
+AS_IT_IS = {type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset}
+KINDS_OF_ARRAYS = "biufcSUmM"  # no objects, no records
+
+
+class Gone(BaseException):
+    """The other process is not there any more. No `except Exception` of a check can take this for an answer."""
+
+
+class Lent:
+    """A function of the other process. It can be called, and compared with nothing."""
+
+    def __init__(self, peer: "Peer", number: int, name: str):
+        self._peer, self._number, self.__name__ = peer, number, name
+
+    def __call__(self, *arguments, **named):  # noqa: D102
+        return self._peer.call(self._number, arguments, named)
+
+    def __bool__(self, *_):
+        raise TypeError(f"a plain value or an array is expected, not the function {self.__name__}")
+
+    __eq__ = __bool__
+
+
+class Writer(pickle.Pickler):
+    """Spells values out; what is no plain value, no array and no function is a TypeError."""
+
+    def __init__(self, file, peer: "Peer"):
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self.peer = peer
+
+    def persistent_id(self, value):  # noqa: D102
+        if type(value) in AS_IT_IS:
+            return None
+        if isinstance(value, Lent) and value._peer is self.peer:
+            return "yours", value._number
+        if isinstance(value, np.random.Generator):
+            return "generator", value.bit_generator.state
+        if hasattr(value, "__array__") or isinstance(value, np.ndarray | np.generic):
+            array = np.asarray(value)
+            if array.dtype.kind in KINDS_OF_ARRAYS:
+                writeable, scalar = bool(array.flags.writeable), isinstance(value, np.generic)
+                return "array", array.dtype.str, array.shape, array.tobytes(), writeable, scalar
+        for plain in AS_IT_IS - {type(None), bool}:
+            if isinstance(value, plain):
+                return "plain", plain(value)
+        if isinstance(value, complex):
+            return "complex", value.real, value.imag
+        if isinstance(value, collections.abc.Set):
+            return "plain", set(value)
+        if isinstance(value, range | collections.abc.Iterator | collections.abc.ValuesView):
+            return "plain", list(value)
+        if isinstance(value, numbers.Rational):
+            return "plain", float(value)
+        if callable(value):
+            return "function", self.peer.number_of(value), str(getattr(value, "__name__", "it"))[:100]
+        raise TypeError(f"a plain value or an array is expected, not {type(value).__name__}")
+
+
+class Reader(pickle.Unpickler):
+    """Makes values of what a Writer has spelled out, and refuses all else. The sender may be hostile."""
+
+    def __init__(self, content: bytes, peer: "Peer"):
+        super().__init__(io.BytesIO(content))
+        self.peer = peer
+
+    def find_class(self, module, name):  # noqa: D102
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in a message")
+
+    def persistent_load(self, spelled):  # noqa: D102
+        match spelled:
+            case "plain", value:
+                return value
+            case "complex", float(real), float(imaginary):
+                return complex(real, imaginary)
+            case "array", str(dtype), tuple(shape), bytes(content), bool(writeable), scalar:
+                if np.dtype(dtype).kind not in KINDS_OF_ARRAYS:
+                    raise pickle.UnpicklingError(f"no array of {dtype} has a place in a message")
+                array = np.ndarray(shape, dtype, content).copy()
+                array.flags.writeable = writeable
+                return array[()] if scalar else array
+            case "generator", dict(state):
+                generator = np.random.default_rng(0)
+                generator.bit_generator.state = state
+                return generator
+            case "function", int(number), str(name):
+                return Lent(self.peer, number, name)
+            case "yours", int(number):
+                return self.peer.functions[number]
+        raise pickle.UnpicklingError("a message of an unknown kind")
+
+
+class Peer:
+    """One end of the line. It calls the other end's functions, and answers calls of those that it has handed over.
+
+    in_place: whether what a call changes in its arguments is changed at the caller's end too. A Generator always moves
+    on, but along its own sequence only. `changed` says whether a call changed something that was not brought home.
+    """
+
+    def __init__(self, connection: Connection, functions=(), in_place: bool = False):
+        self.connection, self.functions, self.in_place = connection, list(functions), in_place
+        self.changed = False
+
+    def number_of(self, function) -> int:
+        """Return the number under which the other end can call `function` from now on."""
+        if not any(function is known for known in self.functions):
+            self.functions.append(function)
+        return next(number for number, known in enumerate(self.functions) if known is function)
+
+    def call(self, number: int, arguments: tuple, named: dict):
+        """Return what function `number` of the other end returns, or raise what it raises."""
+        self.send("call", number, arguments, named)
+        while (message := self.receive())[0] == "call":
+            self.answer(*message[1:])
+        match message:
+            case "result", result, after, bool(changed):
+                self.changed |= changed
+                merged(self.brought_home(arguments, named), after)
+                return result
+            case "error", str(kind), str(text):
+                raise exception(kind, text)
+        raise pickle.UnpicklingError("a message of an unknown kind")
+
+    def answer(self, number: int, arguments: tuple, named: dict) -> None:
+        """Call function `number` of this end, and send what comes of it."""
+        try:
+            inputs = [value for value in (*arguments, *named.values()) if not isinstance(value, np.random.Generator)]
+            before = self.packed(inputs)
+            result = self.functions[number](*arguments, **named)
+            changed = not self.in_place and self.packed(inputs) != before
+            self.send("result", result, self.brought_home(arguments, named), changed)
+        except Exception as error:
+            kind = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins").__name__
+            own_name = "" if kind == type(error).__name__ else f"{type(error).__name__}: "
+            self.send("error", kind, own_name + said(error))
+
+    def brought_home(self, arguments, named):
+        """Return those arguments of a call whose changes the caller is to see."""
+        values = (*arguments, *named.values())
+        return values if self.in_place else [value for value in values if isinstance(value, np.random.Generator)]
+
+    def packed(self, *message) -> bytes:
+        """Return values as the bytes of a message."""
+        Writer(content := io.BytesIO(), self).dump(message)
+        return content.getvalue()
+
+    def send(self, *message) -> None:
+        """Send a message. Raises TypeError if it holds what is no plain value, Gone if nobody is there."""
+        content = self.packed(*message)
+        try:
+            self.connection.send_bytes(content)
+        except OSError:
+            raise Gone from None
+
+    def receive(self) -> tuple:
+        """Return the next message. Raises UnpicklingError for what is none, Gone if nobody is there."""
+        try:
+            content = self.connection.recv_bytes(LONGEST_MESSAGE)
+        except (OSError, EOFError):
+            raise Gone from None
+        if not isinstance(message := Reader(content, self).load(), tuple) or not message:
+            raise pickle.UnpicklingError("a message of an unknown kind")
+        return message
+
+
+def merged(old, new):
+    """Return `old` brought to the state of `new`, its copy, in place; or `new` where that can't be."""
+    if type(old) is not type(new):
+        return new
+    if isinstance(old, np.random.Generator):
+        now, then = old.bit_generator.state, new.bit_generator.state
+        if now["state"].get("inc") == then["state"].get("inc"):  # the same sequence, at another place
+            old.bit_generator.state = then
+    elif isinstance(old, np.ndarray) and old.shape == new.shape and old.dtype == new.dtype and old.flags.writeable:
+        old[...] = new
+    elif isinstance(old, list | tuple):
+        items = [merged(*pair) for pair in zip(old, new, strict=False)] + list(new[len(old) :])
+        if isinstance(old, tuple):
+            return tuple(items)
+        old[:] = items
+    elif isinstance(old, dict | set):
+        items = {key: merged(old.get(key), value) for key, value in new.items()} if isinstance(old, dict) else new
+        old.clear()
+        old.update(items)
+    else:
+        return new
+    return old
+
+
+def exception(kind: str, text: str) -> Exception:
+    """Return an exception of the built-in class `kind`, so that a check can tell a ValueError from a TypeError.
+
+    A StopIteration would end the check's own loops, and is a RuntimeError.
+    """
+    found = getattr(builtins, kind, None)
+    if isinstance(found, type) and issubclass(found, Exception) and found is not StopIteration:
+        with contextlib.suppress(TypeError):  # a few want more than a text
+            return found(text)
+    return RuntimeError(f"{kind}: {text}")
+
+
+def said(error: BaseException) -> str:
+    """Return what an exception says, short and printable."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its message can't be shown)"
+    if getattr(error, "name", None) and type(error) is NameError:
+        text += ": no cell above defines it (was one run out of order?)"
+    return printable(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} ...")
+
+
+def printable(text: str) -> str:
+    """Return a text without what would steer a terminal or can't be encoded."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
