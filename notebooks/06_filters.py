@@ -1252,19 +1252,22 @@ def as_picture(weights):
 
 
 # %% tags=["check"]
-one = rng.normal(size=(7, 5, 3))
-for weights, name in (
-    (one, "a filter"),
-    (-3 * one, "one of opposite sign"),
-    (np.ones((3, 3, 3)), "a constant one"),
-):
-    assert np.allclose(as_picture(weights), plots.mosaic(weights[None], 1)), (
-        f"{name} gives another picture"
-    )
-assert np.all(as_picture(np.zeros((3, 3, 3))) == 0.5), (
-    "a filter of zeros is mid-grey, 0.5: don't divide by 0"
-)
-print("that is how the figures above were made")
+draw = np.random.default_rng(1)
+cases = {
+    "a filter": draw.normal(size=(7, 5, 3)),
+    "one of opposite sign": -3 * draw.normal(size=(3, 4, 3)),
+    "a very small one": 1e-9 * draw.normal(size=(2, 2, 3)),
+    "one that is nowhere negative": draw.random((4, 4, 3)),
+    "a constant one": np.ones((3, 3, 3)),
+    "one of zeros": np.zeros((3, 3, 3)),  # don't divide by 0
+}
+for name, weights in cases.items():
+    given, right = weights.copy(), plots.mosaic(weights[None], 1)
+    got = as_picture(given)
+    assert np.array_equal(given, weights), "the weights are changed in place: copy them"
+    assert np.shape(got) == right.shape, f"{name}: shape {np.shape(got)}, not {right.shape}"
+    assert np.allclose(got, right), f"{name} gives another picture"
+print(f"passed: {len(cases)} filters, as in the figures above")
 
 # %% [markdown]
 # ### 2 · Another rule: total variation
@@ -1302,11 +1305,24 @@ def tv_backward(dout, x):
 
 
 # %% tags=["check"]
-assert np.isclose(tv(np.array([[0.0, 1.0], [0.0, 3.0]])), 1 + 9 + 0 + 4), (
-    "tv of [[0, 1], [0, 3]] is 14"
-)
-checks.gradient(lambda x: np.array(tv(x)), tv_backward, rng.normal(size=(4, 5)))
-print("tv and its gradient are right")
+def by_pairs(x):  # every pair of pixels, those at a distance of 1 count (twice)
+    places = [*np.ndindex(x.shape)]
+    pairs = [
+        (a, b) for a in places for b in places if abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1
+    ]
+    return np.array(sum((x[a] - x[b]) ** 2 for a, b in pairs) / 2)
+
+
+shapes = ((4, 5), (3, 3), (1, 6), (5, 1), (2, 2))
+for shape in shapes:
+    x = np.random.default_rng(shape[1]).normal(size=shape)
+    given = x.copy()
+    got = tv(given)
+    assert np.array_equal(given, x), "tv changes x in place: work on a copy"
+    assert np.shape(got) == (), f"tv is one number, this has the shape {np.shape(got)}"
+    assert np.isclose(got, by_pairs(x)), f"tv of\n{x}\nis {got}, expected {by_pairs(x)}"
+    checks.gradient(by_pairs, tv_backward, x)
+print(f"passed: {len(shapes)} shapes, {sum(1 in shape for shape in shapes)} of them lines")
 
 # %% [markdown]
 # ### 3 · Any answer you like
@@ -1339,19 +1355,36 @@ def talk_into(image, target, size, steps=20):
 
 
 # %% tags=["check"]
-size, image = np.float32(0.35), ten_digits[3]
-changed = np.array([talk_into(image, target, size) for target in range(10)])
-assert changed.min() >= 0 and changed.max() <= 1, "a pixel left 0..1"
-assert np.abs(changed - to_floats(image)).max() <= size + 1e-6, (
-    f"a pixel moved by more than {size}"
-)
-answers = reader.predict(changed.astype(np.float32)).argmax(axis=1)
+def losses(pictures, targets):
+    logits = nnlib.to_numpy(reader.predict(np.asarray(pictures, np.float32)))
+    pairs = zip(logits, targets, strict=True)
+    return np.array([nnlib.cross_entropy(z[None], np.array([k]))[0] for z, k in pairs])
+
+
+targets, cases = np.arange(10), ((7, 0.02, 4), (4, 0.1, 10), (3, 0.35, 20))
+for digit, size, steps in cases:
+    image, size = ten_digits[digit], np.float32(size)
+    given, start = image.copy(), to_floats(image)
+    changed = [np.array(talk_into(given, target, size, steps)) for target in range(10)]
+    assert np.array_equal(given, image), "the image is changed in place: work on a copy"
+    assert {x.shape for x in changed} == {image.shape}, f"expected the shape {image.shape}"
+    assert min(map(np.min, changed)) >= 0 and max(map(np.max, changed)) <= 1, (
+        "a pixel left 0..1"
+    )
+    assert max(np.abs(x - start).max() for x in changed) <= size + 1e-6, (
+        f"a pixel moved by more than {size}"
+    )
+    assert np.all(losses(changed, targets) < losses([start] * 10, targets)), (
+        f"size {size}: for some target the loss did not sink. Which way is downhill?"
+    )
+answers = reader.predict(np.array(changed, np.float32)).argmax(axis=1)
 print(f"the targets 0 to 9 are read as {answers}")
 claim(
     "a three was talked into at least seven of ten answers",
-    (answers == np.arange(10)).sum(),
+    (answers == targets).sum(),
     at_least=7,
 )
+print(f"passed: {len(cases)} sizes, each with {len(targets)} targets, and the claim")
 
 # %% [markdown]
 # ### 4 · An experiment: how easily does noise look like an edge?
@@ -1383,9 +1416,25 @@ def edge_share(filters):
 
 
 # %% tags=["check"]
-assert np.allclose(edge_share(by_hand[:2]), 1), (
-    "the first two hand-made filters are perfect slopes: expected 1"
-)
+def by_least_squares(filters):  # how much of the rest does a fitted plane leave over?
+    i, j = (index.ravel() for index in np.indices(filters.shape[1:]))
+    flat = filters.reshape(len(filters), -1).T  # (k*k, F)
+    left_over = np.linalg.lstsq(np.stack([i, j, i**0], 1), flat)[1]
+    return 1 - left_over / ((flat - flat.mean(axis=0)) ** 2).sum(axis=0)
+
+
+# random filters of other sizes and of another mean, and perfect slopes
+draw = np.random.default_rng(1)
+cases = [draw.normal(k, 2, (50, k, k)) for k in (2, 3, 4, 7)] + [by_hand[:2]]
+for filters in cases:
+    given, right = filters.copy(), by_least_squares(filters)
+    got = edge_share(given)
+    assert np.array_equal(given, filters), "the filters are changed in place: copy them"
+    assert np.shape(got) == right.shape, f"expected {right.shape}, got {np.shape(got)}"
+    assert np.allclose(got, right), (
+        f"{filters.shape[1:]}: {got[:3].round(3)} ..., a fit by least squares explains "
+        f"{right[:3].round(3)} ..."
+    )
 lucky = {}
 for k in (3, 5, 7):
     shares = edge_share(rng.normal(size=(5000, k, k)))
@@ -1405,6 +1454,7 @@ claim(
     at_least=0.05,
 )
 claim("and not one in five hundred of 7 × 7", lucky[7], at_most=0.002)
+print(f"passed: {sum(map(len, cases))} filters fitted by least squares, two claims")
 
 # %% [markdown]
 # ### 5 · An explanation: the patch that a filter likes best
@@ -1437,22 +1487,27 @@ def best_patch(weights):
 
 
 # %% tags=["check"]
-for k in range(3):
-    weights = viewer_after[..., k].astype(np.float64)
-    answer = best_patch(weights)
-    assert answer.shape == weights.shape and np.isclose(np.linalg.norm(answer), 1), (
-        "expected a patch of length 1"
-    )
-    rivals = (
-        rng.normal(size=(2000, *weights.shape))
-        + 3 * rng.random((2000, 1, 1, 1)) * answer / answer.std()
-    )
-    rivals /= np.sqrt((rivals**2).sum(axis=(1, 2, 3), keepdims=True))
-    best = (rivals * weights).sum(axis=(1, 2, 3)).max()
+draw = np.random.default_rng(1)
+filters = [viewer_after[..., k].astype(np.float64) for k in range(3)]
+filters += [draw.normal(size=shape) for shape in ((3, 2, 3), (1, 1, 2), (4, 4, 1))]
+rivals = 2000
+for weights in filters:
+    given = weights.copy()
+    answer = np.array(best_patch(given))
+    assert np.array_equal(given, weights), "the weights are changed in place: copy them"
+    assert answer.shape == weights.shape, f"{answer.shape} for weights {weights.shape}"
+    assert np.isclose((answer**2).sum(), 1), "expected a patch of length 1"
+    # patches anywhere, and patches so near to yours that a better direction shows
+    nudges = draw.normal(size=(rivals, *weights.shape))
+    nudges *= 10.0 ** draw.uniform(-4, 2, (rivals, 1, 1, 1))
+    others = answer + nudges
+    others /= np.sqrt((others**2).sum(axis=(1, 2, 3), keepdims=True))
+    best = (others * weights).sum(axis=(1, 2, 3)).max()
     assert (answer * weights).sum() >= best, (
-        f"filter {k}: a patch found by chance excites it more, {best:.3f}"
+        f"a patch found by chance excites it more: {best:.6f}, yours "
+        f"{(answer * weights).sum():.6f}"
     )
-print("none of 2,000 rivals excites it more")
+print(f"passed: {len(filters)} filters, none of {rivals:,} rivals excites one more")
 
 # %% [markdown]
 # ## What moved into nnlib
