@@ -1433,22 +1433,27 @@ def nesterov(param, grad, state, lr, beta=0.9):
 
 
 # %% tags=["check"]
-p, state = np.zeros(2), {}
-given = [np.array([1.0, -2.0]), np.array([3.0, 1.0]), np.array([-1.0, 0.5])]
-for gradient in given:
-    nesterov(p, gradient, state, 0.1, beta=0.5)
-# by hand: velocities g1, g2 + g1/2, g3 + g2/2 + g1/4;
-# each step moves by g plus half of its velocity
-expected = -0.1 * (
-    sum(given)
-    + 0.5 * (given[0] + given[1] + given[0] / 2 + given[2] + given[1] / 2 + given[0] / 4)
-)
-assert not np.allclose(p, 0), "param has not moved: change it in place, with -="
-assert np.allclose(p, expected), (
-    f"after three steps param is {p}, expected {expected}: which velocity do you move by?"
-)
+draw = np.random.default_rng(1)
+cases = ((0.1, 0.5), (0.01, 0.9), (1.0, 0.0), (0.3, 0.99))
+for lr, beta in cases:
+    start, given = draw.normal(size=(2, 3)), draw.normal(size=(5, 2, 3))
+    p, state = start.copy(), {}
+    for gradient in given:
+        before = gradient.copy()
+        nesterov(p, gradient, state, lr, beta=beta)
+        assert np.array_equal(gradient, before), "grad is changed in place: copy it"
+    # the velocity after each step, from all gradients before it
+    ages = np.arange(5)[:, None] - np.arange(5)
+    velocities = np.tensordot(np.where(ages < 0, 0, beta ** abs(ages)), given, axes=1)
+    right = start - lr * (given + beta * velocities).sum(axis=0)
+    assert not np.array_equal(p, start), "param has not moved: change it in place, with -="
+    assert np.allclose(p, right), (
+        f"beta {beta}: after {len(given)} steps param is\n{p}, expected\n{right}: which "
+        "velocity do you move by?"
+    )
+    assert np.allclose(state["velocity"], velocities[-1]), "the velocity kept is another"
 assert height(walk(nesterov, 0.008))[-1] < 1, "it does not come down the valley"
-print("Nesterov's momentum is right")
+print(f"passed: {len(cases)} settings, {len(given)} steps each, and the valley")
 
 # %% [markdown]
 # ### 2 · Weight decay for Adam
@@ -1471,20 +1476,28 @@ def adamw(param, grad, state, lr, weight_decay=0.1):
 
 
 # %% tags=["check"]
-p, state = np.array([2.0, -4.0]), {}
-for _ in range(10):
-    adamw(p, np.zeros(2), state, 0.5, weight_decay=0.1)
-expected = np.array([2.0, -4.0]) * 0.95**10
-assert np.allclose(p, expected), (
-    f"with gradients of 0, ten steps must shrink param to {expected}, got {p}"
-)
-p, state = np.array([2.0, -4.0]), {}
-adamw(p, np.array([1000.0, 0.001]), state, 0.5, weight_decay=0.1)
-expected = np.array([2.0, -4.0]) * 0.95 - 0.5
-assert np.allclose(p, expected, atol=1e-4), (
-    f"got {p}, expected {expected}: the size of the gradient must not touch the decay"
-)
-print("AdamW is right")
+draw = np.random.default_rng(1)
+cases = ((0.5, 0.1, 0.0), (0.01, 0.5, 1.0), (0.1, 0.0, 1.0), (0.2, 0.3, 1000.0))
+for lr, decay, size in cases:
+    start, given = draw.normal(size=(2, 3)), size * draw.normal(size=(10, 2, 3))
+    p, state, moved, kept = start.copy(), {}, np.zeros((2, 3)), {}
+    right = start.copy()
+    for gradient in given:
+        before = gradient.copy()
+        adamw(p, gradient, state, lr, weight_decay=decay)
+        assert np.array_equal(gradient, before), "grad is changed in place: copy it"
+        # Adam's step does not look at the weight: take it from one that knows no decay
+        last = moved.copy()
+        adam(moved, before, kept, lr)
+        right = right - lr * decay * right + (moved - last)
+        assert np.allclose(p, right), (
+            f"lr {lr}, decay {decay}, gradients of size {size}: param is\n{p}, expected\n"
+            f"{right}: the gradient must not touch the decay, nor the decay Adam's step"
+        )
+p = np.ones(2)
+adamw(p, np.zeros(2), {}, 0.5)
+assert np.allclose(p, 0.95), "weight_decay must be 0.1 where nothing is said"
+print(f"passed: {len(cases)} settings, {len(given)} steps each")
 
 # %% [markdown]
 # ### 3 · Patience
@@ -1513,23 +1526,28 @@ def early_stop(losses, patience):
 
 
 # %% tags=["check"]
-for losses, patience, expected in (
-    ([3, 2, 1], 1, (3, 2)),
-    ([3, 2, 2, 1], 1, (3, 1)),
-    ([3, 2, 2, 1], 2, (4, 3)),
-    ([1, 2, 3, 4, 0], 3, (4, 0)),
-    ([5], 2, (1, 0)),
-):
-    got = early_stop(losses, patience)
-    assert got == expected, (
-        f"early_stop({losses}, {patience}) gave {got}, expected {expected}"
+draw = np.random.default_rng(1)
+curves = [([5], 2), ([3, 2, 2, 1], 1), ([1, 2, 3, 4, 0], 3), ([4, 3, 2, 1], 1)]
+for length, patience in draw.integers((1, 1), (13, 6), (100, 2)).tolist():
+    curves.append((draw.integers(0, 9, length).tolist(), patience))
+for losses, patience in curves:
+    given = [*losses]
+    got = early_stop(given, patience)
+    assert given == losses, "the list of losses is changed: work on a copy"
+    # at which number of epochs lies the lowest loss so far `patience` epochs back?
+    runs = range(1, len(losses) + 1)
+    enough = [n for n in runs if n - 1 - np.argmin(losses[:n]) >= patience]
+    n = min([*enough, len(losses)])
+    right = (n, int(np.argmin(losses[:n])))
+    assert tuple(got) == right, (
+        f"early_stop({losses}, {patience}) gave {got}, expected {right}"
     )
 mine = early_stop(over.validation_loss, 5)
 theirs = (len(stopped.train_loss), stopped.best_epoch)
-assert mine == theirs, (
+assert tuple(mine) == theirs, (
     f"on the curve of the overfitting network you say {mine}, nnlib.fit did {theirs}"
 )
-print("you and nnlib.fit stop at the same epoch")
+print(f"passed: {len(curves)} curves, and you and nnlib.fit stop at the same epoch")
 
 # %% [markdown]
 # ### 4 · An experiment: turn the valley
@@ -1539,22 +1557,23 @@ print("you and nnlib.fit stop at the same epoch")
 # height after 60 steps for each, straight and turned. A turned gradient is
 # `R @ (CURVATURES * (R.T @ p))`, for the matrix `R` below; start from `R @ [-9, 1]`, and
 # measure the height at `R.T @ p`. (Adam gets a rate of 0.1 here, so that it is still on its
-# way after 60 steps.)
+# way after 60 steps.) Let the turn and the number of steps be arguments: the check asks for
+# others too.
 
 # %%
 R = np.array([[1.0, -1.0], [1.0, 1.0]]) / np.sqrt(2)
 
 
 # %% tags=["exercise"]
-def turned_valley():
-    """Return {name: (height straight, height turned)} for "SGD" (lr 0.019), "momentum"
-    (0.008) and "Adam" (0.1).
+def turned_valley(R=R, steps=60):
+    """R: (2, 2), turns the valley. Return {name: (height straight, height turned)} for
+    "SGD" (lr 0.019), "momentum" (0.008) and "Adam" (0.1).
     """
     raise NotImplementedError("not written yet")
 
 
 # %% tags=["solution"]
-def turned_valley():
+def turned_valley(R=R, steps=60):
     heights = {}
     for name, update, lr in (
         ("SGD", sgd, 0.019),
@@ -1562,17 +1581,35 @@ def turned_valley():
         ("Adam", adam, 0.1),
     ):
         p, state = R @ np.array([-9.0, 1.0]), {}
-        for _ in range(60):
+        for _ in range(steps):
             update(p, R @ (CURVATURES * (R.T @ p)), state, lr)
-        heights[name] = (height(walk(update, lr)[-1]), height(R.T @ p))
+        heights[name] = (height(walk(update, lr, steps)[-1]), height(R.T @ p))
     return heights
 
 
 # %% tags=["check"]
+rates = {"SGD": (sgd, 0.019), "momentum": (momentum, 0.008), "Adam": (adam, 0.1)}
+# other turns and other numbers of steps each time
+turns = [
+    (angle, 10 + int(30 * angle)) for angle in np.random.default_rng().uniform(0, 1, 3)
+]
+for angle, steps in turns:
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    heights = turned_valley(turn, steps)
+    assert set(heights) == set(rates), f"expected three names, got {sorted(heights)}"
+    for name, (update, lr) in rates.items():
+        # the valley stays, and what turns is the step
+        q, state = np.array([-9.0, 1.0]), {}
+        for _ in range(steps):
+            step = np.zeros(2)
+            update(step, turn @ (CURVATURES * q), state, lr)
+            q = q + turn.T @ step
+        right = height(walk(update, lr, steps)[-1]), height(q)
+        assert np.allclose(heights[name], right, rtol=1e-5), (
+            f"{name}, turned by {np.degrees(angle):.0f} degrees, {steps} steps: "
+            "your heights are not those of the experiment. Does it use R and steps?"
+        )
 heights = turned_valley()
-assert set(heights) == {"SGD", "momentum", "Adam"}, (
-    f"expected three names, got {sorted(heights)}"
-)
 for name, (straight, turned) in heights.items():
     print(f"{name:<8} straight {straight:8.4f}   turned {turned:8.4f}")
 for name in ("SGD", "momentum"):
@@ -1585,6 +1622,7 @@ claim(
     abs(heights["Adam"][1] / heights["Adam"][0] - 1),
     at_least=0.1,
 )
+print(f"passed: {len(turns)} other turns of the valley, three claims")
 
 # %% [markdown]
 # ### 5 · An explanation: who leaks?
@@ -1623,19 +1661,25 @@ def leaks():
 
 
 # %% tags=["check"]
+import hashlib
+
 answer = leaks()
-for letter, question in {
+questions = {
     "a": "which set chose the seed?",
     "b": "was anything chosen by these scores?",
     "c": "which set chose the epoch?",
     "d": "would you have looked for a bug after a good score?",
     "e": "a poor judge, but which set is it?",
     "f": "what makes you stop?",
-}.items():
-    assert (letter in answer) == (letter in "adf"), (
-        f"think again about {letter}: {question}"
-    )
-print("yes: those three")
+}
+assert isinstance(answer, set) and answer <= set(questions), (
+    f"expected a set of letters from a to f, got {answer!r}"
+)
+true = "5d665b47 716d9bd7 feeaf64e".split()  # the right letters, as fingerprints only
+for letter, question in questions.items():
+    mark = hashlib.sha256(f"leaks {letter}".encode()).hexdigest()[:8]
+    assert (letter in answer) == (mark in true), f"think again about {letter}: {question}"
+print(f"passed: {len(questions)} stories, each on its right side")
 
 # %% [markdown]
 # ## What moved into nnlib
