@@ -14,12 +14,12 @@ import base64
 import hashlib
 import itertools
 import json
+import mimetypes
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -28,6 +28,7 @@ import nbformat
 import pylopdf_fonts_zh_cn
 import pypandoc
 import typst
+from pandocfilters import CodeBlock, Div, Image, Math, Para, RawBlock, RawInline, Str, stringify, walk
 
 from tools.shared import notebooks, pinned
 
@@ -97,26 +98,25 @@ def read(path: Path, work: Path, students: bool = False) -> Report:
             notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises whatever the damage leads to
         raise ReportFailed(f"{notebooks.shown(path)} can't be read as a notebook: {error}") from None
-    facts = describe(notebook)
-    if students:
-        notebook.cells = [node for node in notebook.cells if "solution" not in notebooks.tags(node)]
-        for node in notebook.cells:
-            if "check" in notebooks.tags(node):
-                node.outputs = []
-    cells, title = locate(notebook, path.stem), path.stem
-    for cell in cells:
-        if not cell.prompt and (first := re.search(r"^# +(.+)$", cell.node.source, re.MULTILINE)):
-            title, cell.node.source = first[1], cell.node.source.replace(first[0], "", 1)
-            break
+    facts = describe(notebook) if path.suffix == ".ipynb" else {}
+    cells, title, last = [], "", "at the top"
+    for node in notebook.cells:
+        if not node.source.strip() or (students and "solution" in notebooks.tags(node)):
+            continue
+        if students and "check" in notebooks.tags(node):
+            node.outputs = []
+        if node.cell_type == "code":
+            prompt = f"In [{node.execution_count or ' '}]"
+            last = f"after {prompt}"
+            cells.append(Cell(node, prompt, f"{path.stem}, {prompt}"))
+        else:
+            cells.append(Cell(node, "", f"{path.stem}, the text {last}"))
+            if not title and (heading := re.search(r"^# +(.+)$", node.source, re.MULTILINE)):
+                title, node.source = heading[1], node.source.replace(heading[0], "", 1)
     read_cells(cells, work)
-    report = Report(slug(path.stem), title, facts, cells)
+    report = Report(re.sub(r"[^\w.-]+", "_", path.stem), title or path.stem, facts, cells)
     check(report, path.parent, work)
     return report
-
-
-def slug(text: str) -> str:
-    """Return a text as one word, fit for a file name and a label."""
-    return re.sub(r"[^\w.-]+", "_", text)
 
 
 def describe(notebook: nbformat.NotebookNode) -> dict[str, str]:
@@ -127,33 +127,13 @@ def describe(notebook: nbformat.NotebookNode) -> dict[str, str]:
         data = "; ".join(f"{a['title']}, {a['source']} (SHA-256 {a['fingerprint'][:12]}…)" for a in used) or "none used"
         environment = known.get("environment") or pinned.arithmetic_in_words(None)  # a build knows no other
     code = [node for node, _ in notebooks.code_cells(notebook)]
-    stopped = [
-        f"stopped by an error in In [{node.execution_count}]"
-        for node in code
-        if "raises-exception" not in notebooks.tags(node) and any(o.output_type == "error" for o in node.outputs)
-    ]
     run = sum(node.execution_count is not None for node in code)
     claims = sum(len(notebooks.claims(node.outputs)) for node in code)
-    results = [*stopped, f"{run} of {len(code)} cells run", f"claims held: {claims}"]
-    return {"Data": data, "Environment": environment, "Results": ", ".join(results)}
-
-
-def locate(notebook: nbformat.NotebookNode, name: str) -> list[Cell]:
-    """Return the cells that are not empty, each with the words by which an error names it."""
-    cells, before, heading = [], "at the top", "the top"
-    for node in notebook.cells:
-        if not node.source.strip():
-            continue
-        if node.cell_type == "code":
-            prompt = f"In [{node.execution_count or ' '}]"
-            before = f"after {prompt}"
-            cells.append(Cell(node, prompt, f'{name}, {prompt}, under "{heading}"'))
-        else:
-            text = re.sub(r"```.*?```", "", node.source, flags=re.DOTALL)
-            headings = re.findall(r"^#+ +(.+?) *#*$", text, re.MULTILINE) or [heading]
-            cells.append(Cell(node, "", f'{name}, the text {before}, under "{headings[0]}"'))
-            heading = headings[-1]
-    return cells
+    return {
+        "Data": data,
+        "Environment": environment,
+        "Results": f"{run} of {len(code)} cells run, {claims} claims held",
+    }
 
 
 def read_cells(cells: list[Cell], work: Path) -> None:
@@ -162,31 +142,29 @@ def read_cells(cells: list[Cell], work: Path) -> None:
 
     def later(cell, markdown):
         parts.append((cell, [], markdown))
-        cell.blocks.append(element("Div", ["", ["output"], []], parts[-1][1]))
+        cell.blocks.append(Div(["", ["output"], []], parts[-1][1]))
 
     for cell in cells:
         if cell.node.cell_type == "markdown":
             later(cell, FOLDED.sub("", cell.node.source))
         elif cell.node.cell_type == "raw":
-            cell.blocks.append(element("CodeBlock", ["", ["printed"], []], cell.node.source))
+            cell.blocks.append(CodeBlock(["", ["printed"], []], cell.node.source))
         for output in cell.node.get("outputs", []):
             kind, content = content_of(output, cell)
             if kind in PICTURES:
                 alt = output.metadata.get(kind, {}).get("alt") or f"(a figure without a description, by {cell.prompt})"
                 target = [save_picture(kind, content, cell, work), ""]
-                cell.blocks.append(element("Para", [element("Image", ["", [], []], [element("Str", alt)], target)]))
+                cell.blocks.append(Para([Image(["", [], []], [Str(alt)], target)]))
             elif kind == "text/html":
-                cell.blocks.append(element("Div", ["", ["output"], []], from_html(content, cell)))
-            elif kind == "text/markdown":
-                later(cell, content)
-            elif kind == "text/latex":
-                later(cell, f"$$\n{content.strip().strip('$')}\n$$")
+                cell.blocks.append(Div(["", ["output"], []], from_html(content, cell)))
+            elif kind in ("text/markdown", "text/latex"):
+                later(cell, content if kind == "text/markdown" else f"$$\n{content.strip().strip('$')}\n$$")
             elif text := as_printed(content):
-                cell.blocks.append(element("CodeBlock", ["", [kind], []], text))
+                cell.blocks.append(CodeBlock(["", [kind], []], text))
     text = "\n\n".join(f"{MARK.format(number)}\n\n{markdown}" for number, (_, _, markdown) in enumerate(parts))
     begun = 0
     for block in blocks_of(text, MARKDOWN):
-        if block == {"t": "Para", "c": [element("Str", MARK.format(begun))]}:
+        if block == Para([Str(MARK.format(begun))]):
             cell, blocks, _ = parts[begun]
             begun += 1
         else:
@@ -194,7 +172,7 @@ def read_cells(cells: list[Cell], work: Path) -> None:
     if begun < len(parts):
         cell.fail("a ``` or <!-- in it is never closed, and would swallow the text that follows")
     for cell, blocks, markdown in parts:
-        if any(e["t"].startswith("Raw") and not e["c"][1].lstrip().startswith("<!--") for e in elements(blocks)):
+        if any(kind.startswith("Raw") and not raw[1].lstrip().startswith("<!--") for kind, raw in elements(blocks)):
             html = pandoc(markdown, f"{MARKDOWN}-task_lists", "html", "--mathjax", "--syntax-highlighting=none")
             blocks[:] = from_html(html, cell)
 
@@ -205,7 +183,7 @@ def content_of(output: nbformat.NotebookNode, cell: Cell) -> tuple[str, str]:
         return "error" if output.name == "stderr" else "printed", output.text
     if output.output_type == "error":
         return "error", "\n".join(output.traceback) or f"{output.ename}: {output.evalue}"
-    offered = dict(output.get("data", {}))
+    offered = dict(output.data)
     if "application/vnd.jupyter.widget-view+json" in offered:
         cell.fail("it shows a widget, which no page can (from tqdm import tqdm, not tqdm.auto)")
     if "<table" not in offered.get("text/html", "<table") and len(offered) > 1:
@@ -213,7 +191,7 @@ def content_of(output: nbformat.NotebookNode, cell: Cell) -> tuple[str, str]:
     for kind in OUTPUTS:
         if kind in offered:
             return "printed" if kind == "text/plain" else kind, offered[kind]
-    cell.fail(f"an output is of a type that no page can show: {', '.join(offered) or output.output_type}")
+    cell.fail(f"an output is of a type that no page can show: {', '.join(offered)}")
 
 
 def as_printed(text: str) -> str:
@@ -226,7 +204,7 @@ def as_printed(text: str) -> str:
 def from_html(text: str, cell: Cell) -> list:
     """Read HTML, a table of pandas for instance."""
     if lost := re.search(r"<(script|iframe|video|audio|canvas|svg|object|embed|form|input|button)\b", text, re.I):
-        cell.fail(f"no page can show its <{lost.group(1)}>")
+        cell.fail(f"no page can show its <{lost[1]}>")
     return blocks_of(text, "html+tex_math_single_backslash")
 
 
@@ -234,10 +212,9 @@ def check(report: Report, folder: Path, work: Path) -> None:
     """Fail where something would be lost; bring headings, links and pictures into the form that pages need."""
     targets, level = set(), 1
 
-    def checked(e, cell):
+    def checked(kind, content, cell, _):
         nonlocal level
-        kind, content = e["t"], e.get("c")
-        if kind in ("RawInline", "RawBlock"):
+        if kind.startswith("Raw"):
             return []  # a comment: other HTML has been read
         if kind == "Str" and re.search(r"\\(begin|end)\{", content):
             cell.fail(f"{content} is not between $$ and $$, and would be printed as it stands")
@@ -249,13 +226,12 @@ def check(report: Report, folder: Path, work: Path) -> None:
             content[2][0] = f"#{report.name}--{unquote(content[2][0][1:]).lower()}"
         elif kind == "Image" and not (work / content[2][0]).is_file():
             content[2][0] = find_picture(content[2][0], cell, folder, work)
-            content[1] = content[1] or [element("Str", "(a picture without a description)")]
-        return e
+            content[1] = content[1] or [Str("(a picture without a description)")]
 
     for cell in report.cells:
-        cell.blocks = change(cell.blocks, lambda e, cell=cell: checked(e, cell))
+        cell.blocks = walk(cell.blocks, checked, cell, {})
     for cell in report.cells:
-        for link in (e["c"][2][0] for e in elements(cell.blocks) if e["t"] == "Link"):
+        for link in (content[2][0] for kind, content in elements(cell.blocks) if kind == "Link"):
             if link.startswith("#") and link[1:] not in targets:
                 cell.fail(f"its link to #{link.split('--', 1)[1]} leads nowhere")
 
@@ -266,14 +242,10 @@ def find_picture(target: str, cell: Cell, folder: Path, work: Path) -> str:
         cell.fail(f"the picture {target} is on the network; save it beside the notebook")
     for kind, data in cell.node.get("attachments", {}).get(unquote(target.removeprefix("attachment:")), {}).items():
         return save_picture(kind, data, cell, work)
-    if inline := re.fullmatch(r"data:([\w/+.-]+);base64,(.*)", target, re.DOTALL):
-        return save_picture(inline[1], inline[2], cell, work)
     path = folder / unquote(target)
     if not path.is_file():
         cell.fail(f"there is no picture {target}")
-    suffix = path.suffix.lower().replace("jpeg", "jpg")
-    kind = next((kind for kind, known in PICTURES.items() if known == suffix), suffix)
-    return save_picture(kind, path.read_bytes(), cell, work)
+    return save_picture(mimetypes.guess_type(path.name)[0], path.read_bytes(), cell, work)
 
 
 def save_picture(kind: str, data: str | bytes, cell: Cell, work: Path) -> str:
@@ -285,9 +257,6 @@ def save_picture(kind: str, data: str | bytes, cell: Cell, work: Path) -> str:
     name = hashlib.sha256(data).hexdigest()[:20] + PICTURES[kind]
     (work / name).write_bytes(data)
     return name
-
-
-# ------------------------------------------------------------------------------------------------------- pandoc's trees
 
 
 def pandoc(text: str, source: str, target: str, *options: str) -> str:
@@ -304,54 +273,46 @@ def blocks_of(text: str, source: str) -> list[dict]:
     return json.loads(pandoc(text, source, "json"))["blocks"]
 
 
+def elements(tree: list) -> list[tuple]:
+    """Return (kind, content) of every element of a tree."""
+    found = []
+    walk(tree, lambda kind, content, *_: found.append((kind, content)), "", {})
+    return found
+
+
 def written(report: Report, blocks: list, target: str, *options: str) -> str:
     """Let pandoc write blocks. Of TeX that it can't convert, say in which cell it stands."""
-    tree = {"pandoc-api-version": [1, 23], "meta": {}, "blocks": blocks}
     try:
+        tree = {"pandoc-api-version": [1, 23], "meta": {}, "blocks": blocks}
         return pandoc(json.dumps(tree), "json", target, *options)
     except ReportFailed as failure:
         for cell in report.cells:
-            for tex in (e["c"][1] for e in elements(cell.blocks) if e["t"] == "Math"):
+            for tex in (content[1] for kind, content in elements(cell.blocks) if kind == "Math"):
                 if "".join(f"TeX math {tex}, rendering".split()) in "".join(str(failure).split()):
                     cell.fail(f"its TeX does not convert: {tex}\n{failure}")
         raise
 
 
-def elements(tree):
-    """Yield every element of a tree."""
-    if isinstance(tree, dict) and "t" in tree:
-        yield tree
-        tree = tree.get("c")
-    if isinstance(tree, list):
-        for branch in tree:
-            yield from elements(branch)
+def write_html(report: Report, work: Path) -> str:
+    """Return the report as one HTML file that needs no other: mathematics as MathML, pictures within, no script."""
+    blocks, folded = (
+        blocks_of("".join(f"**{name}:** {fact}\n\n" for name, fact in report.facts.items()), MARKDOWN),
+        False,
+    )
+    for cell in [*report.cells, None]:
+        if folded != (folded := cell is not None and cell.has("solution")):
+            blocks.append(RawBlock("html", "<details><summary>Solution</summary>" if folded else "</details>"))
+        if cell and cell.prompt and not cell.has("figure"):
+            blocks.append(Div(["", ["prompt"], []], [Para([Str(cell.prompt)])]))
+            blocks.append(CodeBlock(["", ["python"], []], cell.node.source))
+        blocks += cell.blocks if cell else []
+    options = ("--mathml", "--standalone", "--embed-resources", f"--resource-path={work}", "--toc", "--toc-depth=3")
+    meta = (f"--metadata=title:{report.title}", f"--metadata=subtitle:{COURSE}", "--metadata=lang:en")
+    page = written(report, blocks, "html5", *options, *meta, f"--css={HERE / 'reports.css'}")
+    return re.sub(r'(<a href="[^":]+)\.ipynb(?:#[^"]*)?"', r'\1.html"', page)
 
 
-def change(tree, how):
-    """Rebuild a tree from its leaves: each element becomes how(element), or the elements of that if it is a list."""
-    if isinstance(tree, list):
-        changed = []
-        for branch in tree:
-            new = change(branch, how)
-            changed += new if isinstance(branch, dict) and isinstance(new, list) else [new]
-        return changed
-    if isinstance(tree, dict) and "t" in tree:
-        return how(tree | {"c": change(tree["c"], how)} if "c" in tree else tree)
-    return tree
-
-
-def element(kind: str, *content) -> dict:
-    """Return an element of pandoc's."""
-    return {"t": kind, "c": content[0] if len(content) == 1 else [*content]}
-
-
-def plain(inlines: list) -> str:
-    """Return inline elements as plain text."""
-    texts = {"Str": lambda e: e["c"], "Code": lambda e: e["c"][1], "Math": lambda e: e["c"][1]}
-    return "".join(texts.get(e["t"], lambda e: " " if "c" not in e else "")(e) for e in elements(inlines))
-
-
-# ----------------------------------------------------------------------------------------------------- writing: the PDF
+# ----------------------------------------------------------------------------------------------------------------- PDF
 
 
 def quoted(text: str) -> str:
@@ -395,79 +356,68 @@ def typst_cell(cell: Cell) -> list[dict]:
             case {"t": "CodeBlock", "c": [[_, [kind], _], text]}:
                 calls.append(f"#printed({quoted(kind)}, {sticky}, raw({quoted(text)}, block: true))")
             case {"t": "Para", "c": [{"t": "Image", "c": [_, alt, [file, _]]}]}:
-                calls.append(f"#figure-of({quoted(file)}, {quoted(plain(alt))}, prompt: {quoted(cell.prompt)})")
+                calls.append(f"#figure-of({quoted(file)}, {quoted(stringify(alt))}, prompt: {quoted(cell.prompt)})")
             case {"t": "Div", "c": [_, blocks]}:
-                blocks = change(blocks, typst_element)
+                blocks = walk(blocks, typst_element, "typst", {})
                 calls += ["#output[", *blocks, "]"] if cell.prompt else blocks
-    return [element("RawBlock", "typst", call) if isinstance(call, str) else call for call in calls]
+    return [RawBlock("typst", call) if isinstance(call, str) else call for call in calls]
 
 
-def typst_element(e: dict) -> dict | list:
-    """Put into Typst what pandoc would leave out: descriptions of pictures and formulas, links between notebooks."""
-    match e:
-        case {"t": "Math", "c": [kind, tex]}:
-            spaced = tex.replace("&", r"&\quad ") if r"\begin{cases}" in tex else tex  # Typst would leave no room there
-            return in_call(f"#formula({quoted(tex)})", [element("Math", kind, spaced)])
-        case {"t": "Link", "c": [_, text, [target, _]]} if chapter := chapter_of(target):
-            file = f"{chapter}.pdf" if ".ipynb" in target else ""
-            return in_call(f"#to-chapter({quoted(chapter)}, {quoted(file)})", text)
-        case {"t": "Image", "c": [_, alt, [file, _]]}:
-            return element("RawInline", "typst", f"#figure-of({quoted(file)}, {quoted(plain(alt))})")
-    return e
+def typst_element(kind: str, content: list, *_) -> dict | list | None:
+    """Put into Typst what pandoc would leave out: the descriptions of formulas and pictures."""
+    if kind == "Math":
+        tex = content[1].replace("&", r"&\quad ") if r"\begin{cases}" in content[1] else content[1]  # room in Typst
+        return in_call(f"#formula({quoted(content[1])})", [Math(content[0], tex)])
+    if kind == "Image":
+        return RawInline("typst", f"#figure-of({quoted(content[2][0])}, {quoted(stringify(content[1]))})")
 
 
 def in_call(call: str, inlines: list) -> list[dict]:
     """Return inline elements as the content that a Typst function is called with."""
-    return [element("RawInline", "typst", f"{call}["), *inlines, element("RawInline", "typst", "]")]
-
-
-def chapter_of(target: str) -> str | None:
-    """Return the name of the notebook or the closing chapter that a link leads to, or None."""
-    match = re.fullmatch(r"(?:[^:]*/)?([^/:]+)(\.ipynb|\.md)(#.*)?", unquote(target))
-    return slug(match[1]) if match else None
+    return [RawInline("typst", f"{call}["), *inlines, RawInline("typst", "]")]
 
 
 def write_typst(report: Report, work: Path) -> None:
-    """Write NAME.body.typ (the text), NAME.solutions.typ (the appendix), and NAME.typ (the report) into `work`."""
+    """Write NAME.body.typ, and NAME.solutions.typ for the appendix, into `work`."""
     heading, body, solutions = None, [], []
     for number, cell in enumerate(report.cells):
-        headings = [e["c"][2] for e in elements(cell.blocks) if e["t"] == "Header"]
+        headings = [content[2] for kind, content in elements(cell.blocks) if kind == "Header"]
         if cell.has("solution") and heading:  # the first of this exercise
             label = quoted(f"{report.name}--solution-{number}")
-            body.append(element("RawBlock", "typst", f"#to-solution({label})"))
-            solutions.append(element("Para", in_call(f"#exercise({label})", heading)))
-        heading = None if cell.has("solution") else [*[heading], *headings][-1]
+            body.append(RawBlock("typst", f"#to-solution({label})"))
+            solutions.append(Para(in_call(f"#exercise({label})", walk(heading, typst_element, "typst", {}))))
+        heading = None if cell.has("solution") else [heading, *headings][-1]
         part = solutions if cell.has("solution") else body
-        part += [element("RawBlock", "typst", f"//{MARK.format(number)}"), *typst_cell(cell)]
+        part += [RawBlock("typst", f"//{MARK.format(number)}"), *typst_cell(cell)]
     for part, blocks in (("body", body), ("solutions", solutions)):
         lines = written(report, blocks, "typst", "--syntax-highlighting=idiomatic").split("\n")
         lines = [line if line.startswith(("#code-cell(", "#printed(")) else renamed(line) for line in lines]
         (work / f"{report.name}.{part}.typ").write_text("\n".join(['#import "reports.typ": *', *lines]), "utf-8")
-    write_main(report.name, report.title, chapter_lines(report) + solutions_lines(report, "Solutions"), work)
 
 
 def renamed(line: str) -> str:
-    """Give symbols that pandoc still calls by old names those that Typst has for them now, and spaces their widths."""
-    line = line.replace("#h(0em)", "thick").replace("#h(-1em)", "#h(-1em / 6)")  # pandoc rounds \\; and \\! to whole em
+    r"""Give symbols that pandoc calls by old names those of today, and \; and \! the widths that it rounds away."""
+    line = line.replace("#h(0em)", "thick").replace("#h(-1em)", "#h(-1em / 6)")
     return re.sub(r"\b(dot|times|minus|dash)\.circle\b", r"\1.o", line).replace('delim: "||"', 'delim: "|"')
 
 
-def chapter_lines(report: Report) -> list[str]:
-    """Return the Typst of a chapter."""
-    facts = f"json(bytes({json.dumps(json.dumps(report.facts, ensure_ascii=False), ensure_ascii=False)}))"
-    return [f"#chapter({quoted(report.name)}, {quoted(report.title)}, {facts})", f'#include "{report.name}.body.typ"']
-
-
-def solutions_lines(report: Report, title: str) -> list[str]:
-    """Return the Typst of a notebook's part of the appendix, if it has solutions."""
-    lines = [f"#solutions({quoted(report.name)}, {quoted(title)})", f'#include "{report.name}.solutions.typ"']
-    return lines * any(cell.has("solution") for cell in report.cells)
-
-
-def write_main(name: str, title: str, lines: list[str], work: Path) -> None:
-    """Write NAME.typ, the document that is compiled."""
-    head = ['#import "reports.typ": *', f"#show: look.with({quoted(COURSE)}, {quoted(title)})"]
-    (work / f"{name}.typ").write_text("\n".join([*head, *lines]), "utf-8")
+def bind(name: str, title: str, reports: list[Report], work: Path) -> None:
+    """Write NAME.typ: a chapter for each notebook, the appendix with their solutions, the pages that close the book."""
+    chapters, appendix, closing = [], [], []
+    for report in reports:
+        facts = json.dumps(json.dumps(report.facts))
+        chapter = f"#chapter({quoted(report.name)}, {quoted(report.title)}, json(bytes({facts})))\n"
+        (chapters if report.facts else closing).append(f'{chapter}#include "{report.name}.body.typ"')
+        if any(cell.has("solution") for cell in report.cells):
+            heading = f"Solutions: {report.title}" if name == "course" else "Solutions"
+            appendix.append(
+                f'#solutions({quoted(report.name)}, {quoted(heading)})\n#include "{report.name}.solutions.typ"'
+            )
+    if name == "course":
+        chapters.insert(0, "#cover()")
+        appendix[:0] = ['#chapter("solutions", "Solutions", (:))'] * bool(appendix)
+    head = f'#import "reports.typ": *\n#show: look.with({quoted(COURSE)}, {quoted(title)})'
+    (work / f"{name}.typ").write_text("\n".join([head, *chapters, *appendix, *closing]), "utf-8")
 
 
 def compiler(name: str, work: Path, floating: list[int]) -> typst.Compiler:
@@ -514,53 +464,22 @@ def let_float(name: str, work: Path) -> list[int]:
 def compile_pdf(name: str, reports: list[Report], work: Path, floating: list[int]) -> bytes:
     """Compile NAME.typ as PDF/UA-1: a standard that allows neither a missing glyph nor a figure without description."""
     try:
-        pdf, warnings = compiler(name, work, floating).compile_with_warnings(format="pdf", pdf_standards=["ua-1"])
+        pdf, faults = compiler(name, work, floating).compile_with_warnings(format="pdf", pdf_standards=["ua-1"])
     except typst.TypstError as error:
-        raise ReportFailed(explain(error, name, reports, work)) from None
-    if warnings:
-        raise ReportFailed(explain(warnings[0], name, reports, work))
+        faults = [error]
+    for fault in faults:  # the first: in words that name the cell
+        what, place = fault.message, name
+        if glyph := re.search(r'the text `"(.+?)"` could not be displayed', what):
+            what = f"no font of the PDF has the character {glyph[1]} (U+{ord(glyph[1][0]):04X})"
+        if found := re.search(r"┌─ .*?([^\\/\n]+)\.(body|solutions)\.typ:(\d+):", fault.diagnostic):
+            before = (work / f"{found[1]}.{found[2]}.typ").read_text("utf-8").split("\n")[: int(found[3])]
+            number = re.findall(MARK.format(r"(\d+)"), "\n".join(before))[-1]
+            place = next(report.cells for report in reports if report.name == found[1])[int(number)].place
+        raise ReportFailed(f"{place}: {what}")
     return pdf
 
 
-def explain(error: typst.TypstError | typst.TypstWarning, name: str, reports: list[Report], work: Path) -> str:
-    """Return what Typst says in words that name the cell."""
-    what, place = error.message, name
-    if glyph := re.search(r'the text `"(.+?)"` could not be displayed', what):
-        codes = " ".join(f"U+{ord(character):04X}" for character in glyph[1])
-        what = f"no font of the PDF has the character {glyph[1]} ({codes})"
-    for file, part, line in re.findall(r"┌─ .*?([^\\/\n]+)\.(body|solutions)\.typ:(\d+):", error.diagnostic)[:1]:
-        before = (work / f"{file}.{part}.typ").read_text("utf-8").split("\n")[: int(line)]
-        number = re.findall(MARK.format(r"(\d+)"), "\n".join(before))[-1]
-        place = next(report.cells for report in reports if report.name == file)[int(number)].place
-    return f"{place}: {what}"
-
-
 # ------------------------------------------------------------------------------------------------------ all of the work
-
-
-def write_html(report: Report, work: Path) -> str:
-    """Return the report as one HTML file that needs no other: mathematics as MathML, pictures within, no script."""
-
-    def linked(e):
-        if e["t"] == "Link" and ".ipynb" in e["c"][2][0] and (name := chapter_of(e["c"][2][0])):
-            e["c"][2][0] = f"{name}.html"
-        return e
-
-    facts = "".join(f"**{name}:** {value}\n\n" for name, value in report.facts.items())
-    blocks, folded = blocks_of(facts, MARKDOWN), False
-    for cell in report.cells:
-        if folded != (folded := cell.has("solution")):
-            blocks.append(
-                element("RawBlock", "html", "<details><summary>Solution</summary>" if folded else "</details>")
-            )
-        if cell.prompt and not cell.has("figure"):
-            blocks.append(element("Div", ["", ["prompt"], []], [element("Plain", [element("Str", cell.prompt)])]))
-            blocks.append(element("CodeBlock", ["", ["python"], []], cell.node.source))
-        blocks += change(cell.blocks, linked)
-    blocks += [element("RawBlock", "html", "</details>")] * folded
-    options = ("--mathml", "--standalone", "--embed-resources", f"--resource-path={work}", "--toc", "--toc-depth=3")
-    meta = (f"--metadata=title:{report.title}", f"--metadata=subtitle:{COURSE}", "--metadata=lang:en")
-    return written(report, blocks, "html5", *options, *meta, f"--css={HERE / 'reports.css'}")
 
 
 def render(path: Path, work: Path, folder: Path, students: bool = False) -> Report:
@@ -568,6 +487,7 @@ def render(path: Path, work: Path, folder: Path, students: bool = False) -> Repo
     report = read(path, work, students)
     page = write_html(report, work)
     write_typst(report, work)
+    bind(report.name, report.title, [report], work)
     report.floating = let_float(report.name, work)
     pdf = compile_pdf(report.name, [report], work, report.floating)
     notebooks.replace(folder / f"{report.name}.html", page.encode())
@@ -577,34 +497,17 @@ def render(path: Path, work: Path, folder: Path, students: bool = False) -> Repo
 
 def render_course(reports: list[Report], work: Path, folder: Path) -> None:
     """Bind notebooks that have been rendered into course.pdf: a chapter each, the solutions, the closing chapters."""
-    closing = [read(notebooks.ROOT / "docs" / name, work) for name in CLOSING]
-    lines, solutions, floating, figures = ["#cover()"], [], [], 0
+    floating, figures = [], 0
     for report in reports:
-        own = sum(e["t"] == "Image" for cell in report.cells if not cell.has("solution") for e in elements(cell.blocks))
+        texts = [cell.blocks for cell in report.cells if not cell.has("solution")]
+        own = sum(kind == "Image" for kind, _ in elements(texts))
         floating += [figures + number for number in report.floating if number <= own]  # the pages come out the same
         figures += own
-        lines += chapter_lines(report)
-        solutions += solutions_lines(report, f"Solutions: {report.title}")
-    lines += ['#chapter("solutions", "Solutions", (:))', *solutions] if solutions else []
+    closing = [read(notebooks.ROOT / "docs" / name, work) for name in CLOSING]
     for page in closing:
-        page.facts = {}
         write_typst(page, work)
-        lines += chapter_lines(page)
-    write_main("course", COURSE, lines, work)
+    bind("course", COURSE, [*reports, *closing], work)
     notebooks.replace(folder / "course.pdf", compile_pdf("course", [*reports, *closing], work, floating))
-
-
-def find(names: list[str], home: Path) -> tuple[list[Path], bool]:
-    """Return the notebooks that are meant by names, paths and folders, and whether they are to be bound together."""
-    paths, whole = [], not names
-    for name in names or [home]:
-        path = Path(name).expanduser().resolve()
-        whole = whole or path.is_dir()
-        if path.suffix == ".ipynb" and path.is_file():
-            paths.append(path)
-        else:
-            paths += notebooks.find(path, suffix=".ipynb") if path.is_dir() else notebooks.find(home, [name], ".ipynb")
-    return paths, whole
 
 
 def main() -> int:
@@ -614,24 +517,30 @@ def main() -> int:
         students={"action": "store_true", "help": "leave out the solutions"},
         to={"type": Path, "default": notebooks.ROOT / "reports", "metavar": "FOLDER", "help": "reports/"},
     )
-    paths, whole = find(options.names, options.notebooks)
-    folder, reports, failed, start = options.to / ("students" * options.students), [], False, time.monotonic()
+    paths, reports, failures = [], [], []
+    for name in options.names or [options.notebooks]:
+        path = Path(name).expanduser().resolve()
+        if path.suffix == ".ipynb" and path.is_file():
+            paths.append(path)
+        else:
+            paths += notebooks.find(*((path, []) if path.is_dir() else (options.notebooks, [name])), ".ipynb")
+    folder = options.to / ("students" * options.students)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name).resolve()
         shutil.copy(HERE / "reports.typ", work)
-        for path in [*paths, *["course"] * whole]:
+        for path in [*paths, "course"]:
             try:
                 if path != "course":
                     reports.append(render(path, work, folder, options.students))
-                    made = f"{notebooks.shown(folder / reports[-1].name)}.pdf and .html"
-                elif not failed:
+                    print(f"{notebooks.shown(folder / reports[-1].name)}.pdf and .html", flush=True)
+                elif not failures and all(Path(name).is_dir() for name in options.names):
                     render_course(reports, work, folder)
-                    made = notebooks.shown(folder / "course.pdf")
-                print(f"{made} after {time.monotonic() - start:.1f} s", flush=True)
+                    print(notebooks.shown(folder / "course.pdf"))
             except ReportFailed as failure:
-                failed = True
-                print(f"\nNo report. {failure}\n")
-    return int(failed)
+                failures.append(failure)
+    for failure in failures:
+        print(f"\nNo report. {failure}")
+    return int(bool(failures))
 
 
 if __name__ == "__main__":
