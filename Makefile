@@ -1,5 +1,5 @@
-# Convenience over the tools: every command below works without make too (python -m tools.instructor.run, and so on).
-# A fresh clone needs git, make and Python 3.11, 3.12 or 3.13. Each target installs what it needs into .venv, once.
+# Convenience over the tools: docs/instructors.md says how each command works without make.
+# A fresh clone needs git, make and Python 3.11 to 3.14. Each target installs what it needs into .venv, once.
 
 PYTHON ?= python3
 PY := .venv/bin/python
