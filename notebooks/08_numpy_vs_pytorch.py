@@ -1365,28 +1365,33 @@ def to_our_axes(weight, flattened=None):
 
 # %% tags=["check"]
 draw = np.random.default_rng(1)
-kernels = draw.normal(size=(3, 2, 4, 5))  # (kh, kw, C_in, C_out)
-got = to_our_axes(kernels.transpose(3, 2, 0, 1))
-assert got.shape == kernels.shape, (
-    f"a convolution: shape {got.shape}, expected {kernels.shape}"
-)
-assert np.array_equal(got, kernels), (
-    "a convolution: the right shape, but height and width have changed places"
-)
-plain = draw.normal(size=(6, 6))
-assert np.array_equal(to_our_axes(plain.T), plain), (
-    "a Linear keeps (out, in) in PyTorch, even where it is square"
-)
-picture, W = draw.normal(size=(2, 3, 4)), draw.normal(size=(24, 5))  # (H, W, C)
-theirs_W = W.reshape(2, 3, 4, 5).transpose(3, 2, 0, 1).reshape(5, 24)
-got = to_our_axes(theirs_W, (2, 3, 4))
-assert got.shape == W.shape, (
-    f"a Linear after Flatten: shape {got.shape}, expected {W.shape}"
-)
-assert np.allclose(picture.ravel() @ got, theirs_W @ picture.transpose(2, 0, 1).ravel()), (
-    "a Linear after Flatten: its output differs. In which order does a row list pixels "
-    "and channels?"
-)
+kernels = [draw.normal(size=size) for size in ((3, 2, 4, 5), (5, 5, 1, 6), (3, 3, 2, 2))]
+linears = [draw.normal(size=size) for size in ((6, 6), (4, 7), (1, 3))]
+flattened = [((2, 3, 4), 5), ((3, 3, 3), 27), ((4, 2, 1), 3), ((1, 5, 2), 10)]
+
+
+def asked(weight, *flattened):
+    given = weight.copy()
+    got = to_our_axes(given, *flattened)
+    assert np.array_equal(given, weight), "the weight is changed in place: copy it"
+    return got
+
+
+for ours in kernels:  # (kh, kw, C_in, C_out)
+    got = asked(ours.transpose(3, 2, 0, 1))
+    assert np.shape(got) == ours.shape, f"convolution: {np.shape(got)}, not {ours.shape}"
+    assert np.array_equal(got, ours), "a convolution: the right shape, but axes exchanged"
+for ours in linears:
+    assert np.array_equal(asked(ours.T), ours), "a Linear keeps (out, in) in PyTorch"
+for (H, W, C), out in flattened:
+    picture, theirs = draw.normal(size=(H, W, C)), draw.normal(size=(out, H * W * C))
+    got, right = asked(theirs, (H, W, C)), theirs @ picture.transpose(2, 0, 1).ravel()
+    assert np.shape(got) == theirs.shape[::-1], f"after Flatten: shape {np.shape(got)}"
+    assert np.allclose(picture.ravel() @ got, right), (
+        "a Linear after Flatten: its output differs. In which order does a row list pixels "
+        "and channels?"
+    )
+print(f"passed: {len(kernels)} convolutions, {len(linears)} and {len(flattened)} Linears")
 
 # %% [markdown]
 # ### 2 · Yes or no, safely
@@ -1410,18 +1415,28 @@ def yes_or_no_loss(z, y):
 
 
 # %% tags=["check"]
-z = np.array([-1000.0, -30, -1, 0, 1, 30, 1000])
-tiny, small, large = np.exp(-30), np.log1p(1 / np.e), np.log1p(np.e)
-yes = [1000, 30 + tiny, large, np.log(2), small, tiny, 0]
-no = [0, tiny, small, np.log(2), large, 30 + tiny, 1000]
-# a warning is an error here
-with np.errstate(over="raise", divide="raise", invalid="raise"):
-    for y, expected in ((1, yes), (0, no)):
-        got = yes_or_no_loss(z, np.full(7, y))
-        for logit, value, right in zip(z, got, expected, strict=True):
-            assert np.isclose(value, right, rtol=1e-9, atol=1e-12), (
-                f"z = {logit:g}, y = {y}: {value}, expected {right}"
-            )
+draw = np.random.default_rng(1)
+cases = {
+    "small logits": draw.normal(size=200),
+    "large logits": 1000 * draw.normal(size=200),
+    "one logit": np.array([0.5]),
+    "z = -1000, 0 and 1000": np.repeat([-1000.0, 0.0, 1000.0], 2),
+}
+for case, z in cases.items():
+    y = np.arange(len(z)) % 2 if case[0] == "z" else draw.integers(0, 2, len(z))
+    # two classes, the first with a logit of 0: what the loss of ten classes makes of them
+    pairs = zip(np.stack([0 * z, z], 1), y, strict=True)
+    right = [nnlib.cross_entropy(row[None], np.array([label]))[0] for row, label in pairs]
+    given = z.copy(), y.copy()
+    with np.errstate(over="raise", divide="raise", invalid="raise"):  # no warning, please
+        got = yes_or_no_loss(*given)
+    assert all(map(np.array_equal, given, (z, y))), "an input is changed in place: copy it"
+    assert np.shape(got) == z.shape, f"{case}: shape {np.shape(got)}, expected {z.shape}"
+    for logit, label, value, loss in zip(z, y, got, right, strict=True):
+        assert np.isclose(value, loss, rtol=1e-9, atol=1e-12), (
+            f"z = {logit:g}, y = {label}: {value}, expected {loss}"
+        )
+print(f"passed: {sum(map(len, cases.values()))} logits, up to 1,000 and beyond")
 
 # %% [markdown]
 # ### 3 · PyTorch's default, in general
@@ -1450,16 +1465,26 @@ def kaiming_uniform(a):
 
 
 # %% tags=["check"]
-drawn = kaiming_uniform(np.sqrt(5))((3, 3, 50, 200), np.random.default_rng(0))
-assert drawn.shape == (3, 3, 50, 200), f"shape {drawn.shape}, expected (3, 3, 50, 200)"
-largest = np.abs(drawn).max() * np.sqrt(450)
-assert 0.99 < largest <= 1, (
-    f"with a = sqrt(5) and 450 inputs, the largest is {largest:.3f} / sqrt(n), expected 1"
-)
-variance = kaiming_uniform(0)((400, 500), np.random.default_rng(0)).var() * 400
-assert abs(variance - 2) < 0.05, (
-    f"with a = 0 the variance is {variance:.2f} / n, expected He's 2 / n"
-)
+cases = [(shape, a) for shape in ((3, 3, 20, 200), (60, 500)) for a in (0, 1, np.sqrt(5))]
+for shape, a in cases:
+    generator, inputs, case = np.random.default_rng(0), np.prod(shape[:-1]), f"a = {a:.3g}"
+    initializer = kaiming_uniform(a)
+    drawn, more = (np.array(initializer(shape, generator)) for _ in range(2))
+    again = initializer(shape, np.random.default_rng(0))
+    assert drawn.shape == shape, f"shape {drawn.shape}, expected {shape}"
+    assert drawn.dtype == np.float64, f"{drawn.dtype}, expected float64"
+    assert np.array_equal(again, drawn), "the same generator, but other numbers"
+    assert not np.array_equal(more, drawn), "the generator that is handed in is not used"
+    variance = drawn.var() * (1 + a**2) * inputs
+    assert abs(variance - 2) < 0.05, (
+        f"{case}: the variance is {variance:.2f} / ((1 + a²) n), with 2 expected"
+    )
+    # sorted, numbers of a uniform distribution lie on a line
+    line = np.linspace(-1, 1, drawn.size) * np.abs(drawn).max()
+    assert np.abs(np.sort(drawn.ravel()) - line).max() < 0.05 * line[-1], (
+        f"{case}: the numbers are not uniform between -r and r"
+    )
+print(f"passed: {len(cases)} initializers, their shape, variance and distribution")
 
 # %% [markdown]
 # ### 4 · An experiment: the forgotten order of Flatten
@@ -1468,32 +1493,51 @@ assert abs(variance - 2) < 0.05, (
 # But what if they have not been *trained* yet? Shuffle the rows of the large Linear's first
 # weights (seed 1, say), train as usual for two epochs on 10,000 pictures, and compare.
 # **Predict first**: how many points will it cost?
+#
+# The check runs your experiment again, shorter and with other seeds, and expects the
+# numbers of its own. So begin alike: both times with a new
+# `Ours(our_network(np.random.default_rng(seed)))`, and shuffle the rows of the large
+# weights `W` by `np.random.default_rng(order).permutation(len(W))`.
 
 
 # %% tags=["exercise"]
-def flatten_experiment():
+def flatten_experiment(epochs=2, seed=SEED, order=1):
     """Return {"in order": accuracy, "shuffled": accuracy} on the validation set.
 
-    short_training(side, 2) trains; evaluate(side, *validation_set) returns loss,
+    short_training(side, epochs) trains; evaluate(side, *validation_set) returns loss,
     accuracy and answers; the large Linear is side.model.layers[3].
     """
     raise NotImplementedError("not written yet")
 
 
 # %% tags=["solution"]
-def flatten_experiment():
+def flatten_experiment(epochs=2, seed=SEED, order=1):
     scores = {}
     for name in ("in order", "shuffled"):
-        side = Ours(our_network(np.random.default_rng(SEED)))
+        side = Ours(our_network(np.random.default_rng(seed)))
         if name == "shuffled":
             W = side.model.layers[3].params["W"]
-            W[...] = W[np.random.default_rng(1).permutation(len(W))]
-        short_training(side, 2)
+            W[...] = W[np.random.default_rng(order).permutation(len(W))]
+        short_training(side, epochs)
         _, scores[name], _ = evaluate(side, *validation_set)
     return scores
 
 
 # %% tags=["check"]
+# twice a shorter one, with other seeds each time
+for seed, order in np.random.default_rng().integers(2, 1000, (2, 2)).tolist():
+    small = flatten_experiment(1, seed, order)
+    for name in ("in order", "shuffled"):
+        again = our_network(np.random.default_rng(seed))
+        large = again.layers[3].params["W"]
+        rows = np.random.default_rng(order).permutation(len(large))
+        large[:] = large[rows if name == "shuffled" else slice(None)]
+        short_training(Ours(again), 1)
+        right = evaluate(Ours(again), *validation_set)[1]
+        assert np.isclose(small.get(name, -1), right, atol=1e-3), (
+            f"1 epoch, seed {seed}, order {order}: your number for {name!r} is not "
+            "that of the experiment. Does it use epochs, seed and order?"
+        )
 scores = flatten_experiment()
 assert set(scores) == {"in order", "shuffled"}, f"expected two keys, got {sorted(scores)}"
 for name, score in scores.items():
@@ -1505,6 +1549,7 @@ claim(
     abs(scores["in order"] - scores["shuffled"]),
     at_most=most,
 )
+print(f"passed: twice {len(small)} accuracies with other seeds, one claim")
 
 # %% [markdown]
 # Random weights are as random in any order. The order of `Flatten` is a *convention*; it
@@ -1560,12 +1605,13 @@ truth = {
     "swap a + b": np.array_equal(a + b, b + a),
 }
 answer = equal_to_the_last_bit()
+assert isinstance(answer, set), f'expected a set like {{"chunks"}}, got {answer!r}'
 assert answer <= set(truth), f"unknown names: {sorted(answer - set(truth))}"
 wrong = sorted(name for name in truth if (name in answer) != truth[name])
 assert not wrong, (
     f"not yet: look again at {wrong[0]!r}. Which numbers are added, and in which order?"
 )
-print("that is what the bits say")
+print(f"passed: that is what the bits of {len(truth)} ways say")
 
 # %% [markdown]
 # ## What moves into nnlib
