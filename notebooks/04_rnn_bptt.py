@@ -1861,7 +1861,8 @@ for N, T, H, K in sizes:
     loss, dh = loss_at_every_step(*given)
     assert all(map(np.array_equal, given, inputs)), "an input is changed in place: copy it"
     assert np.shape(loss) == () and np.isclose(loss, mean_loss(h)), (
-        f"the loss is {loss}, expected {mean_loss(h):.4f}: the mean over samples and steps"
+        f"the loss is {np.round(loss, 4)}, expected {mean_loss(h):.4f}: the mean over "
+        "samples and steps"
     )
     assert np.shape(dh) == h.shape, f"dh has shape {np.shape(dh)}, expected {h.shape}"
     assert np.allclose(dh, numerical_gradient(mean_loss, h), atol=1e-7), (

@@ -1372,10 +1372,10 @@ for digit, size, steps in cases:
         "a pixel left 0..1"
     )
     assert max(np.abs(x - start).max() for x in changed) <= size + 1e-6, (
-        f"a pixel moved by more than {size}"
+        f"a pixel moved by more than {size:.2f}"
     )
     assert np.all(losses(changed, targets) < losses([start] * 10, targets)), (
-        f"size {size}: for some target the loss did not sink. Which way is downhill?"
+        f"size {size:.2f}: for some target the loss did not sink. Which way is downhill?"
     )
 answers = reader.predict(np.array(changed, np.float32)).argmax(axis=1)
 print(f"the targets 0 to 9 are read as {answers}")

@@ -8,6 +8,8 @@ One pass per notebook, on the sample of the data: slow, so a part of the stage `
 the process forks once per answer; the copy tries it and ends, and the pass goes on with the solution.
 """
 
+import ast
+import contextlib
 import json
 import os
 import subprocess
@@ -664,18 +666,18 @@ PLANTED = {
         },
         "turned_valley": {
             "zeros": (
-                "    heights",
-                '    return {name: (0.0, 0.0) for name in ("SGD", "momentum", "Adam")}\n    heights',
+                "    heights = {}",
+                '    return {name: (0.0, 0.0) for name in ("SGD", "momentum", "Adam")}\n    heights = {}',
             ),
             "invented numbers": (
-                "    heights",
-                '    return {"SGD": (4.0, 4.0), "momentum": (0.5, 0.5), "Adam": (9.0, 5.0)}\n    heights',
+                "    heights = {}",
+                '    return {"SGD": (4.0, 4.0), "momentum": (0.5, 0.5), "Adam": (9.0, 5.0)}\n    heights = {}',
             ),
             "the straight ones computed, the turned ones invented": (
                 "height(R.T @ p))",
                 "height(walk(update, lr, steps)[-1]) * 0.6)",
             ),
-            "the turn is not used": ("    heights", '    R = globals()["R"]\n    heights'),
+            "the turn is not used": ("    heights = {}", '    R = globals()["R"]\n    heights = {}'),
             "the number of steps is not used": ("range(steps)", "range(60)"),
             "the number of steps is not used on the straight way": ("lr, steps)", "lr)"),
             "height measured where it was turned to": ("height(R.T @ p))", "height(p))"),
@@ -869,6 +871,40 @@ def test_every_exercise_has_wrong_answers_planted_against_its_check(source):
         assert len({*answers.values(), solution(exercise), exercise.stub.source}) == len(answers) + 2, name
         for what, answer in answers.items():
             assert set(exercise.names) <= set(student.defined(answer)), f"{name}, {what}"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
+def test_nothing_but_its_check_uses_an_exercise(source):
+    notebook, open_names = notebooks.read_source(source), set()
+    checks = {exercise.check.id: exercise for exercise in student.exercises(notebook)}
+    for cell, heading in notebooks.code_cells(notebook):
+        nodes = [*ast.walk(ast.parse(cell.source))]
+        used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        if not {"exercise", "solution"} & set(tags(cell)):
+            own = set(checks[cell.id].names) if cell.id in checks else set()
+            assert not used & (open_names - own), f"under {heading}"
+            open_names |= own
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
+def test_no_check_shows_the_answer_to_its_question(source):
+    for exercise in student.exercises(notebooks.read_source(source)):
+        values = [node.value for node in ast.walk(ast.parse(solution(exercise))) if isinstance(node, ast.Return)]
+        answers = [answer for value in values for answer in sets(value)]
+        for node in ast.walk(ast.parse(exercise.check.source)):
+            shown = [set(node.value)] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+            shown += sets(node) if isinstance(node, ast.Set | ast.List | ast.Tuple) else []
+            assert not [answer for answer in answers if answer in shown], f"{exercise.names[0]}: {ast.unparse(node)}"
+
+
+def sets(node):
+    """Return the sets of strings that an expression writes down: {"a"}, {"digits": {"a"}}, ["a"]."""
+    with contextlib.suppress(ValueError, TypeError):
+        value = ast.literal_eval(node)
+        inner = value.values() if isinstance(value, dict) else [value]
+        inner = [set(item) for item in inner if isinstance(item, set | list | tuple)]
+        return [item for item in inner if item and all(isinstance(text, str) for text in item)]
+    return []
 
 
 @pytest.mark.editions
