@@ -457,7 +457,8 @@ def let_float(name: str, work: Path) -> list[int]:
             return floating
         tried, attempt = number, lay_out([*floating, number])
         origin = attempt["origin", number]
-        if forced or (origin["page"] < attempt["float", number]["page"] and origin["y"] < BOTTOM):
+        gap = origin["y"] < BOTTOM or origin["page"] < place["page"] - 1
+        if forced or (gap and origin["page"] < attempt["float", number]["page"]):
             floating, places = [*floating, number], attempt
 
 

@@ -327,18 +327,23 @@ def test_the_students_get_no_solutions(tmp_path, monkeypatch):
     assert "More text." in text and "def double(x): ..." in text and "check(half)" in text
 
 
-def test_the_descriptions_are_in_both(everything, page):
-    def alts(node):
+def alts(pdf):
+    """The alternative texts of a PDF."""
+
+    def below(node):
         node = node.get_object()
         if "/Alt" in node:
             yield str(node["/Alt"])
         children = node.get("/K", [])
         for child in children if isinstance(children, list) else [children]:
             if isinstance(child.get_object() if hasattr(child, "get_object") else child, dict):
-                yield from alts(child)
+                yield from below(child)
 
-    tree = pypdf.PdfReader(everything / "reports" / "01_everything.pdf").trailer["/Root"]["/StructTreeRoot"]
-    found = list(alts(tree))
+    return list(below(pypdf.PdfReader(pdf).trailer["/Root"]["/StructTreeRoot"]))
+
+
+def test_the_descriptions_are_in_both(everything, page):
+    found = alts(everything / "reports" / "01_everything.pdf")
     assert ALT in found and "x^2" in found
     assert f'alt="{ALT}"' in page
 
@@ -411,7 +416,130 @@ def test_links_lead_to_the_chapter_where_there_is_one(tmp_path):
     assert not [file for file in files if file.startswith("0")] and inside >= 4 + 4
 
 
-# ------------------------------------------------------------------------------------------------ every fault, its cell
+# ------------------------------------------------------------------------------------------------------- full pages
+
+
+def fullness(work, name, floating):
+    """How far down each page its last ink stands, from 0 to 1; the first page and the last are not counted."""
+    filled = []
+    for gray in drawn(work, name, floating, ppi=36):
+        top, bottom = (round(millimetres / 25.4 * 36) for millimetres in (23, 275.5))
+        rows = np.flatnonzero((gray[top:bottom] < 235).any(axis=1))
+        filled.append((rows[-1] + 1) / (bottom - top) if len(rows) else 0.0)
+    return np.array(filled[1:-1])
+
+
+def test_the_pages_of_the_course_are_full(course):
+    work, rendered, _ = course
+    for report in rendered:
+        filled = fullness(work, report.name, report.floating)
+        print(f"{report.name}: {len(filled) + 2} pages, {filled.mean():.0%} full, {(filled < 0.6).sum()} below 60 %")
+        assert filled.mean() > 0.75, f"{report.name}: {np.round(filled, 2)}"
+
+
+def tall_figures(folder):
+    """Figures and text in turn, of heights that leave gaps, unless the text may pass a figure by."""
+    cells = []
+    for number in range(7):
+        cells += [f"Text {number}. " + "filler " * 200, (f"draw({number})", figure(width=600, height=1000 + number))]
+        cells += [f"After {number}. " + "filler " * 200]
+    return notebook("# Tall", *cells, path=folder / "a.ipynb")
+
+
+def test_figures_float_where_they_would_leave_a_gap(tmp_path):
+    tall_figures(tmp_path)
+    work = workshop(tmp_path / "work")
+    report = reports.render(tmp_path / "a.ipynb", work, tmp_path)
+    assert fullness(work, "a", report.floating).mean() > 0.9 > 0.8 > fullness(work, "a", []).mean()
+    words = re.sub(r"\s+", " ", " ".join(page.extract_text() for page in pages(tmp_path / "a.pdf")))
+    assert re.findall(r"Text (\d)", words) == re.findall(r"After (\d)", words) == list("0123456")
+    heights = [image.image.height for page in pages(tmp_path / "a.pdf") for image in page.images]
+    assert heights == [1000 + number for number in range(7)]  # in their order
+    assert words.count("The figure is at the top of page") == len(report.floating) >= 3
+    for number, page in enumerate(pages(tmp_path / "a.pdf"), 1):  # and it is there
+        told = re.findall(r"The figure is at the top of page (\d+)", page.extract_text())
+        assert all(int(there) == number + 1 for there in told)
+
+
+@pytest.mark.parametrize("bug", [False, True])
+def test_no_function_is_broken(tmp_path, bug):
+    cells = []
+    for number in range(12):
+        functions = [
+            "\n".join(f"    line_{i} = {i}" if i else f"def first_{number}_{k}():" for i in range(9 + 5 * k + number))
+            + f"\n    last_{number}_{k} = 1\n\n"
+            for k in range(3)
+        ]
+        cells += ["filler " * 50 * (number % 4), ("\n".join(functions).rstrip(),)]
+    notebook(*cells, path=tmp_path / "a.ipynb")
+    old, new = ("breakable: height > 64", "breakable: true") if bug else ("", "")
+    work = workshop(tmp_path / "work", old, new)
+    pdf = reports.compile_pdf("a", [prepared(tmp_path / "a.ipynb", work)], work, floating=[])
+    broken = 0
+    for page in pages(io.BytesIO(pdf)):
+        text = page.extract_text()
+        broken += set(re.findall(r"first_(\w+)\(", text)) != set(re.findall(r"last_(\w+) =", text))
+    assert bool(broken) == bug
+
+
+def test_code_is_cut_between_statements():
+    function = "\n".join(["@decorated", "def f():", *[f"    x{i} = {i}" for i in range(9)]])
+    assert reports.pieces("a = 1\nb = 2") == ["a = 1\nb = 2"]
+    assert reports.pieces(f"import a\n\n\n# of f\n{function}\n\n\nf()") == [
+        f"import a\n\n\n# of f\n{function}\n\n\nf()"
+    ]
+    assert reports.pieces(f"{function}\n\n\n# of f\n{function}") == [f"{function}\n\n", f"# of f\n{function}"]
+    long = "\n".join(["class C:", *["    def f(self):\n" + "        1\n" * 20 for _ in range(4)]])
+    assert len(reports.pieces(long)) > 2 and all(piece.count("def") <= 1 for piece in reports.pieces(long))
+    assert "\n".join(reports.pieces(long)) == long.rstrip("\n")
+    assert reports.pieces("%timeit f()\n" + "!ls\n" * 3) == ["%timeit f()\n!ls\n!ls\n!ls"]
+
+
+@pytest.mark.parametrize("bug", [False, True])
+def test_92_columns_fit_on_a_line(tmp_path, bug):
+    line = "    # " + "0123456789" * 8 + "abcdef"
+    assert len(line) == 92
+    notebook((f"def f():\n{line}\n    return 1",), path=tmp_path / "a.ipynb")
+    old, new = ("code-size = 7.5pt", "code-size = 8.8pt") if bug else ("", "")
+    reports.render(tmp_path / "a.ipynb", workshop(tmp_path / "work", old, new), tmp_path)
+    lines = pages(tmp_path / "a.pdf")[0].extract_text().replace("\u200b", "").split("\n")
+    assert (line.strip() in [found.strip() for found in lines]) != bug
+
+
+def test_what_only_draws_is_out_of_sight(tmp_path, monkeypatch):
+    """Its code is left out, its picture stays, with its description; an interactive figure gives its picture."""
+    interactive = {"image/png": png(), "text/html": "<div><script>alive()</script></div>", "text/plain": "plain"}
+    output = new_output("display_data", interactive, metadata={"image/png": {"alt": ALT}})
+    node = notebook("# Title", ("secret = draw()", output, said("The widest is 7.\n")), ("open_code()",))
+    node.cells[1].metadata["tags"] = ["figure"]
+    nbformat.write(node, tmp_path / "a.ipynb")
+    for bug in (False, True):
+        if bug:
+            monkeypatch.setattr(reports.Cell, "has", lambda cell, tag: False)
+        reports.render(tmp_path / "a.ipynb", workshop(tmp_path / "work"), tmp_path)
+        text, html = pages(tmp_path / "a.pdf")[0].extract_text(), (tmp_path / "a.html").read_text("utf-8")
+        assert ("secret" in text) == ("secret" in html) == bug
+        assert "The widest is 7." in text and "open_code" in text and "alive" not in text + html and "plain" not in text
+        assert len(pages(tmp_path / "a.pdf")[0].images) == 1 and ALT in html and ALT in alts(tmp_path / "a.pdf")
+
+
+def test_spaces_in_formulas_survive(tmp_path, monkeypatch):
+    tex = {r"\,": "thin", r"\:": "med", r"\ ": "med", "~": "med", r"\;": "thick", r"\!": "#h(-1em / 6)"}
+    tex |= {r"\quad ": "quad", r"\qquad ": "#h(2em)"}
+
+    def lost(name):
+        notebook(*(f"$a{space}b$" for space in tex), path=tmp_path / f"{name}.ipynb")
+        work = workshop(tmp_path / "work")
+        reports.render(tmp_path / f"{name}.ipynb", work, tmp_path)
+        body = (work / f"{name}.body.typ").read_text("utf-8")
+        return [space for space, width in tex.items() if f"$a {width} b$" not in body]
+
+    assert lost("a") == []
+    monkeypatch.setattr(reports, "renamed", lambda line: line)
+    assert lost("b") == [r"\;", r"\!"]
+
+
+# ----------------------------------------------------------------------------------------------- every fault, its cell
 
 TEXT, CODE = "a, the text after In [1]", "a, In [2]"
 
