@@ -25,13 +25,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib import metadata
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
+
+from tqdm import tqdm
 
 from tools.instructor import messages, sandbox, seal, student
 from tools.shared import notebooks, pairs, pinned
@@ -166,13 +167,13 @@ class Course:
     """One notebook of the course, executed, in processes that wait for answers (see seal.py)."""
 
     def __init__(self, source: Path):
-        notebook = notebooks.read_source(source)
-        self.exercises = student.exercises(notebook)
+        self.notebook = notebooks.read_source(source)
+        self.exercises = student.exercises(self.notebook)
         self.folder = tempfile.TemporaryDirectory(prefix="course-")
         arithmetic = {"OPENBLAS_NUM_THREADS": "1"} if pinned.obstacle() else pinned.PINNED
         settings = {"NNLIB_DATA": "sample", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
         with notebooks.clean_room(arithmetic, **settings) as env:
-            env = {name: value for name, value in env.items() if ENVIRONMENT.fullmatch(name) or name in settings}
+            env = {name: env[name] for name in env if name in settings or ENVIRONMENT.fullmatch(name)}
             env.pop("NNLIB_DATA_DIR", None)
             command = [sys.executable, "-W", "ignore", "-m", "tools.instructor.seal", self.folder.name]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -180,36 +181,36 @@ class Course:
                 command, cwd=notebooks.ROOT, env=env, start_new_session=True, **pipes
             )
             try:
-                reply = self.execute(notebook)
+                failure = self.execute()
             except (OSError, EOFError):
-                reply = [0, "the process that executes it has died"]
-        if reply:
+                failure = [1, "the process that executes it has died"]
+        if failure:
             self.close()
-            number, error = reply
-            cell, heading = notebooks.code_cells(notebook)[max(number, 1) - 1]
+            number, error = failure
+            cell, heading = notebooks.code_cells(self.notebook)[number - 1]
             raise CannotGrade(notebooks.describe(source.stem, number, heading, "raised an error", cell.source, error))
 
-    def execute(self, notebook) -> list:
-        """Have all cells above the last exercise executed but exercises, solutions and checks.
+    def execute(self) -> list:
+        """Have what stands above the last exercise executed, but for exercises, solutions and checks.
 
         Returns [] or [number of a cell, its error].
         """
-        orders = Connection(os.dup(self.process.stdin.fileno()), readable=False)
-        replies = Connection(os.dup(self.process.stdout.fileno()), writable=False)
         numbers = {exercise.stub.id: number for number, exercise in enumerate(self.exercises, 1)}
-        with orders, replies:
+        orders = []
+        for number, (cell, _) in enumerate(notebooks.code_cells(self.notebook), 1):
+            tags = set(student.tags(cell))
+            if cell.id in numbers:
+                orders.append({"exercise": numbers[cell.id]})
+            elif not tags & {"exercise", "solution", "check"} and not notebooks.is_left_out(cell):
+                orders.append({"cell": number, "source": cell.source, "may_raise": "raises-exception" in tags})
+        while "cell" in orders[-1]:  # what stands below the last exercise
+            del orders[-1]
+        with Connection(os.dup(self.process.stdin.fileno()), readable=False) as line:
             with contextlib.suppress(BrokenPipeError):  # it has met an error, and says which
-                for number, (cell, _) in enumerate(notebooks.code_cells(notebook), 1):
-                    tags = set(student.tags(cell))
-                    if cell.id in numbers:
-                        orders.send_bytes(json.dumps({"exercise": numbers[cell.id]}).encode())
-                    elif not tags & {"exercise", "solution", "check"} and not notebooks.is_left_out(cell):
-                        order = {"cell": number, "source": cell.source, "may_raise": "raises-exception" in tags}
-                        orders.send_bytes(json.dumps(order).encode())
-                    if numbers.get(cell.id) == len(numbers):
-                        break
-                orders.send_bytes(b"{}")
-            return json.loads(replies.recv_bytes())
+                for order in [*orders, {}]:
+                    line.send_bytes(json.dumps(order).encode())
+        with Connection(os.dup(self.process.stdout.fileno()), writable=False) as line:
+            return json.loads(line.recv_bytes())
 
     def attempt(self, number: int, cells: list[str], seconds: int, memory: int) -> dict:
         """Return the verdict on `cells` as an answer to exercise `number`.
@@ -290,32 +291,16 @@ def key_of(*parts) -> str:
 # ------------------------------------------------------------------------------------------------------ the whole run
 
 
-@contextlib.contextmanager
-def workers(options):
-    """Yield (submit(task...) -> future, as_completed, tidy) for this machine or for the Dask cluster asked for."""
+def executor(options):
+    """Return (what runs tasks, on this machine or on the Dask cluster asked for; what ends the courses there)."""
     if not options.scheduler:
-        pool = ThreadPoolExecutor(options.jobs)  # threads that wait for processes
-        try:
-            yield lambda *task: pool.submit(attempt, *task), as_completed, forget_courses
-        finally:
-            pool.shutdown(cancel_futures=True)
-            forget_courses()
-        return
+        return ThreadPoolExecutor(options.jobs), forget_courses  # threads that wait for processes
     try:
         from distributed import Client as Cluster
-        from distributed import as_completed as as_completed_there
     except ImportError:
         sys.exit("--scheduler needs Dask: make setup-grade (or pip install -e '.[dask]').")
-    with Cluster(options.scheduler) as cluster:
-
-        def tidy():
-            with contextlib.suppress(Exception):  # a worker that has died has nothing to forget
-                cluster.run(forget_courses)
-
-        try:
-            yield lambda *task: cluster.submit(attempt, *task, pure=False), as_completed_there, tidy
-        finally:
-            tidy()
+    cluster = Cluster(options.scheduler)
+    return cluster.get_executor(pure=False), lambda: cluster.run(forget_courses, on_error="ignore")
 
 
 class Verdicts:
@@ -324,29 +309,28 @@ class Verdicts:
     def __init__(self, path: Path):
         self.path, self.known = path, {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            file.seek(0)
-            for line in (content := file.read()).splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # the line that an interruption cut short
-                    entry = json.loads(line)
-                    self.known[entry["key"]] = {name: entry[name] for name in ("verdict", "message", "seconds")}
-            file.write(b"\n" * (content[-1:] not in (b"", b"\n")))
+        for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):  # the line that an interruption cut short
+                self.known |= json.loads(line)
 
     def add(self, key: str, verdict: dict) -> None:
         """Remember a verdict; on disk too, unless another run might find another (time-outs, crashes)."""
         self.known[key] = verdict
         if verdict["verdict"] in KEPT:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, **verdict}) + "\n")
+                file.write(f"\n{json.dumps({key: verdict})}")  # the line feed first: the line before may be cut short
 
 
-def grade(source: Path, submissions: list[Submission], verdicts: Verdicts, options, submit, completed):
+def grade(source: Path, submissions: list[Submission], verdicts: Verdicts, options, tasks):
     """Yield ((student, exercise number), verdict) for one notebook, asking only for what is not known yet."""
     exercises = student.exercises(notebooks.read_source(source))
-    version = course_version(source)
-    name = source.relative_to(notebooks.ROOT).as_posix() if source.is_relative_to(notebooks.ROOT) else str(source)
-    memory = options.memory << 20
-    todo = {}  # two who answer alike are judged once
+    version, memory, todo = course_version(source), options.memory << 20, {}
+
+    def submit(number, cells, seconds):
+        return tasks.submit(
+            attempt, str(Path(os.path.relpath(source, notebooks.ROOT))), version, number, cells, seconds, memory
+        )
+
     for one in submissions:
         for number in range(1, len(exercises) + 1):
             key = key_of(version, source.stem, number, one.cells, options.time, memory)
@@ -354,20 +338,20 @@ def grade(source: Path, submissions: list[Submission], verdicts: Verdicts, optio
                 yield (one.student, number), MISSING | {"message": one.fault}
             elif key in verdicts.known:
                 yield (one.student, number), verdicts.known[key]
-            else:
+            else:  # two who answer alike are judged once
                 todo.setdefault(key, (number, one.cells, []))[2].append(one.student)
     if not todo:
         return
-    seconds = rehearse(exercises, name, version, options, memory, submit)
-    tasks = {submit(name, version, n, cells, seconds[n], memory): key for key, (n, cells, _) in todo.items()}
-    begun, spoken = time.monotonic(), 0.0
-    for done, task in enumerate(completed(tasks), 1):
-        verdict, (number, _, students) = result_of(task), todo[tasks[task]]
-        verdicts.add(tasks[task], verdict)
-        yield from (((who, number), verdict) for who in students)
-        if time.monotonic() - spoken > 2 or done == len(tasks):
-            spoken = time.monotonic()
-            print(f"{source.stem}: {done} of {len(tasks)} answers, {spoken - begun:.0f} s", flush=True)
+    seconds = rehearse(exercises, options.time, submit)
+    running = {submit(number, cells, seconds[number]): key for key, (number, cells, _) in todo.items()}
+    try:
+        for task in tqdm(as_completed(running), source.stem, len(running), unit="answer"):
+            verdicts.add(running[task], result_of(task))
+            number, _, students = todo[running[task]]
+            yield from (((who, number), verdicts.known[running[task]]) for who in students)
+    finally:
+        for task in running:
+            task.cancel()
 
 
 def result_of(task) -> dict:
@@ -380,22 +364,18 @@ def result_of(task) -> dict:
         return {"verdict": "crashed", "message": f"not brought to an end: {messages.said(error)}", "seconds": 0}
 
 
-def rehearse(exercises, name, version, options, memory, submit) -> dict[int, int]:
+def rehearse(exercises, limit: int | None, submit) -> dict[int, int]:
     """Have the course's own stubs and solutions judged first. Returns number -> seconds that an answer may take."""
-    tasks = []
+    asked = []
     for number, exercise in enumerate(exercises, 1):
-        for right, cells in (("passed", exercise.solutions), ("failed", [exercise.stub])):
-            sources = [cell.source for cell in cells]
-            tasks.append((exercise, number, right, submit(name, version, number, sources, options.time or 300, memory)))
-    seconds = {}
-    for exercise, number, right, task in tasks:
-        verdict = result_of(task)
-        if verdict["verdict"] != right:
-            which = "solution" if right == "passed" else "stub"
-            raise CannotGrade(f"{name}, {exercise.heading}: the course's own {which} {in_a_line(verdict)}")
-        if right == "passed":
-            seconds[number] = options.time or math.ceil(4 + 10 * verdict["seconds"])
-    return seconds
+        for which, right, cells in (("solution", "passed", exercise.solutions), ("stub", "failed", [exercise.stub])):
+            asked.append((exercise, which, right, submit(number, [cell.source for cell in cells], limit or 300)))
+    seconds = []
+    for exercise, which, right, task in asked:
+        if (verdict := result_of(task))["verdict"] != right:
+            raise CannotGrade(f"{exercise.heading}: the course's own {which} {in_a_line(verdict)}")
+        seconds += [limit or math.ceil(4 + 10 * verdict["seconds"])] * (which == "solution")
+    return dict(enumerate(seconds, 1))
 
 
 # ---------------------------------------------------------------------------------------------------------- the tables
@@ -406,41 +386,34 @@ def in_a_line(verdict: dict) -> str:
     return ": ".join(filter(None, (verdict["verdict"], " ".join(verdict["message"].split()))))
 
 
-def write_tables(folder: Path, columns: list[tuple[str, str]], rows: dict[str, list[dict]], note: str) -> None:
-    """Write grades.csv and grades.html. columns: (notebook, exercise); rows: student -> a verdict for each column."""
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(["student", "passed", *(f"{notebook}: {exercise}" for notebook, exercise in columns)])
-    cells = []
+def write_tables(folder: Path, columns: list[str], rows: dict[str, list[dict]], note: str) -> None:
+    """Write grades.csv and grades.html. columns: exercises; rows: student -> a verdict for each column."""
+    table = csv.writer(text := io.StringIO())
+    table.writerow(["student", "passed", *columns])
+    lines = [f"<tr><th>student<th>passed{''.join(f'<th>{html.escape(column)}' for column in columns)}"]
     for who, verdicts in rows.items():
         passed = sum(verdict["verdict"] == "passed" for verdict in verdicts)
         safe = f"'{who}" if who[0] in "=+-@" else who  # a spreadsheet would take it for a formula
         table.writerow([safe, passed, *map(in_a_line, verdicts)])
-        cells.append(f"<tr><th>{html.escape(who)}</th><td>{passed} of {len(columns)}</td>")
-        for verdict in verdicts:
-            kind = verdict["verdict"].replace(" ", "-")
-            message = html.escape(verdict["message"])
-            cells.append(f'<td class="{kind}"><b>{verdict["verdict"]}</b><br><small>{message}</small></td>')
-        cells.append("</tr>\n")
-    heads = "".join(f"<th>{html.escape(notebook)}<br>{html.escape(name)}</th>" for notebook, name in columns)
-    page = PAGE.format(heads=heads, rows="".join(cells), note=html.escape(note))
+        lines.append(f"<tr><th>{html.escape(who)}<td>{passed} of {len(columns)}")
+        for kind, message in ((verdict["verdict"], html.escape(verdict["message"])) for verdict in verdicts):
+            lines[-1] += f'<td class="{kind.replace(" ", "-")}"><b>{kind}</b><br><small>{message}</small>'
+    page = f"{STYLE}<h1>Grades</h1><p>{html.escape(note)}</p><table>\n{chr(10).join(lines)}\n</table>\n"
     notebooks.replace(folder / "grades.csv", text.getvalue().encode())
     notebooks.replace(folder / "grades.html", page.encode())
 
 
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Grades</title><style>
-body {{ font: 15px sans-serif; margin: 2em; }}
-table {{ border-collapse: collapse; }}
-th, td {{ border: 1px solid #bbb; padding: .3em .5em; text-align: left; vertical-align: top; max-width: 22em; }}
-td {{ overflow-wrap: anywhere; }}
-thead th {{ position: sticky; top: 0; background: #fff; }}
-small {{ white-space: pre-wrap; }}
-.passed {{ background: #dff2df; }} .failed {{ background: #fbe3e0; }} .missing, .not-graded {{ background: #eee; }}
-.timed-out, .crashed {{ background: #fdeecb; }}
-</style></head><body><h1>Grades</h1><p>{note}</p>
-<table><thead><tr><th>student</th><th>passed</th>{heads}</tr></thead><tbody>
-{rows}</tbody></table></body></html>
+STYLE = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>Grades</title><style>
+body { font: 15px sans-serif; margin: 2em; }
+table { border-collapse: collapse; }
+th, td { border: 1px solid #bbb; padding: .3em .5em; text-align: left; vertical-align: top; max-width: 22em; }
+td { overflow-wrap: anywhere; }
+tr:first-child th { position: sticky; top: 0; background: #fff; }
+small { white-space: pre-wrap; }
+.passed { background: #dff2df; } .failed { background: #fbe3e0; } .missing, .not-graded { background: #eee; }
+.timed-out, .crashed { background: #fdeecb; }
+</style>
 """
 
 
@@ -486,24 +459,30 @@ def main() -> int:
         for who in sorted(students, key=lambda who: (who.casefold(), who))
     }
     verdicts, failures = Verdicts(options.into / "verdicts.jsonl"), []
+    tasks, forget = executor(options)
     try:
-        with workers(options) as (submit, completed, tidy):
-            for name in wanted:
-                mine = [one for one in submissions if one.notebook == name]
-                try:
-                    for (who, number), verdict in grade(sources[name], mine, verdicts, options, submit, completed):
-                        rows[who][name, number] = verdict
-                except CannotGrade as failure:
-                    failures.append(f"Nobody was graded in {name}. {failure}")
-                    for who, number in ((one.student, n) for one in mine for n in range(1, len(headings[name]) + 1)):
-                        if rows[who][name, number] is NOT_GRADED:
-                            rows[who][name, number] = NOT_GRADED | {"message": f"{failure}"}
-                tidy()
+        for name in wanted:
+            mine = [one for one in submissions if one.notebook == name]
+            try:
+                for (who, number), verdict in grade(sources[name], mine, verdicts, options, tasks):
+                    rows[who][name, number] = verdict
+            except CannotGrade as failure:
+                failures.append(f"Nobody was graded in {name}. {failure}")
+                for row in rows.values():
+                    row |= {
+                        place: row[place] | {"message": str(failure)}
+                        for place in row
+                        if place[0] == name and row[place] is NOT_GRADED
+                    }
+            forget()
     except KeyboardInterrupt:
         failures.append("Interrupted. The same command goes on from here.")
+    finally:
+        tasks.shutdown()
+        forget()
     table = {who: list(verdicts_of.values()) for who, verdicts_of in rows.items()}
     note = f"{len(table)} students, {len(columns)} exercises. Each answer ran without network, files or processes."
-    write_tables(options.into, [(name, headings[name][number - 1]) for name, number in columns], table, note)
+    write_tables(options.into, [f"{name}: {headings[name][number - 1]}" for name, number in columns], table, note)
     counts = Counter(verdict["verdict"] for verdicts_of in table.values() for verdict in verdicts_of)
     print(*failures, note, ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())), sep="\n")
     print(

@@ -43,22 +43,18 @@ class Lent:
 class Writer(pickle.Pickler):
     """Spells values out; what is no plain value, no array and no function is a TypeError."""
 
-    def __init__(self, file, peer: "Peer"):
-        super().__init__(file, pickle.HIGHEST_PROTOCOL)
-        self.peer = peer
-
     def persistent_id(self, value):  # noqa: D102
         if type(value) in AS_IT_IS:
             return None
-        if isinstance(value, Lent) and value._peer is self.peer:
+        if isinstance(value, Lent):
             return "yours", value._number
         if isinstance(value, np.random.Generator):
             return "generator", value.bit_generator.state
-        if hasattr(value, "__array__") or isinstance(value, np.ndarray | np.generic):
+        if hasattr(value, "__array__"):
             array = np.asarray(value)
             if array.dtype.kind in KINDS_OF_ARRAYS:
-                writeable, scalar = bool(array.flags.writeable), isinstance(value, np.generic)
-                return "array", array.dtype.str, array.shape, array.tobytes(), writeable, scalar
+                scalar = isinstance(value, np.generic)
+                return "array", array.dtype.str, array.shape, array.tobytes(), array.flags.writeable, scalar
         for plain in AS_IT_IS - {type(None), bool}:
             if isinstance(value, plain):
                 return "plain", plain(value)
@@ -71,16 +67,13 @@ class Writer(pickle.Pickler):
         if isinstance(value, numbers.Rational):
             return "plain", float(value)
         if callable(value):
-            return "function", self.peer.number_of(value), str(getattr(value, "__name__", "it"))[:100]
+            self.functions.append(value)
+            return "function", len(self.functions) - 1, str(getattr(value, "__name__", "it"))[:100]
         raise TypeError(f"a plain value or an array is expected, not {type(value).__name__}")
 
 
 class Reader(pickle.Unpickler):
     """Makes values of what a Writer has spelled out, and refuses all else. The sender may be hostile."""
-
-    def __init__(self, content: bytes, peer: "Peer"):
-        super().__init__(io.BytesIO(content))
-        self.peer = peer
 
     def find_class(self, module, name):  # noqa: D102
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a message")
@@ -92,11 +85,10 @@ class Reader(pickle.Unpickler):
             case "complex", float(real), float(imaginary):
                 return complex(real, imaginary)
             case "array", str(dtype), tuple(shape), bytes(content), bool(writeable), scalar:
-                if np.dtype(dtype).kind not in KINDS_OF_ARRAYS:
-                    raise pickle.UnpicklingError(f"no array of {dtype} has a place in a message")
-                array = np.ndarray(shape, dtype, content).copy()
-                array.flags.writeable = writeable
-                return array[()] if scalar else array
+                if np.dtype(dtype).kind in KINDS_OF_ARRAYS:
+                    array = np.ndarray(shape, dtype, content).copy()
+                    array.flags.writeable = writeable
+                    return array[()] if scalar else array
             case "generator", dict(state):
                 generator = np.random.default_rng(0)
                 generator.bit_generator.state = state
@@ -105,7 +97,7 @@ class Reader(pickle.Unpickler):
                 return Lent(self.peer, number, name)
             case "yours", int(number):
                 return self.peer.functions[number]
-        raise pickle.UnpicklingError("a message of an unknown kind")
+        raise pickle.UnpicklingError("a value of an unknown kind has no place in a message")
 
 
 class Peer:
@@ -118,12 +110,6 @@ class Peer:
     def __init__(self, connection: Connection, functions=(), in_place: bool = False):
         self.connection, self.functions, self.in_place = connection, list(functions), in_place
         self.changed = False
-
-    def number_of(self, function) -> int:
-        """Return the number under which the other end can call `function` from now on."""
-        if not any(function is known for known in self.functions):
-            self.functions.append(function)
-        return next(number for number, known in enumerate(self.functions) if known is function)
 
     def call(self, number: int, arguments: tuple, named: dict):
         """Return what function `number` of the other end returns, or raise what it raises."""
@@ -154,16 +140,18 @@ class Peer:
 
     def brought_home(self, arguments, named):
         """Return those arguments of a call whose changes the caller is to see."""
-        values = (*arguments, *named.values())
+        values = [*arguments, *named.values()]
         return values if self.in_place else [value for value in values if isinstance(value, np.random.Generator)]
 
     def packed(self, *message) -> bytes:
-        """Return values as the bytes of a message."""
-        Writer(content := io.BytesIO(), self).dump(message)
+        """Return values as the bytes of a message. Raises TypeError if one is no plain value."""
+        writer = Writer(content := io.BytesIO(), pickle.HIGHEST_PROTOCOL)
+        writer.functions = self.functions
+        writer.dump(message)
         return content.getvalue()
 
     def send(self, *message) -> None:
-        """Send a message. Raises TypeError if it holds what is no plain value, Gone if nobody is there."""
+        """Send a message, or raise Gone if nobody is there."""
         content = self.packed(*message)
         try:
             self.connection.send_bytes(content)
@@ -173,35 +161,36 @@ class Peer:
     def receive(self) -> tuple:
         """Return the next message. Raises UnpicklingError for what is none, Gone if nobody is there."""
         try:
-            content = self.connection.recv_bytes(LONGEST_MESSAGE)
+            reader = Reader(io.BytesIO(self.connection.recv_bytes(LONGEST_MESSAGE)))
         except (OSError, EOFError):
             raise Gone from None
-        if not isinstance(message := Reader(content, self).load(), tuple) or not message:
+        reader.peer = self
+        if not isinstance(message := reader.load(), tuple) or not message:
             raise pickle.UnpicklingError("a message of an unknown kind")
         return message
 
 
 def merged(old, new):
     """Return `old` brought to the state of `new`, its copy, in place; or `new` where that can't be."""
-    if type(old) is not type(new):
+    if type(old) is not type(new) or not isinstance(old, np.random.Generator | np.ndarray | list | tuple | dict | set):
         return new
     if isinstance(old, np.random.Generator):
         now, then = old.bit_generator.state, new.bit_generator.state
         if now["state"].get("inc") == then["state"].get("inc"):  # the same sequence, at another place
             old.bit_generator.state = then
-    elif isinstance(old, np.ndarray) and old.shape == new.shape and old.dtype == new.dtype and old.flags.writeable:
+    elif isinstance(old, np.ndarray):
+        if (old.shape, old.dtype, old.flags.writeable) != (new.shape, new.dtype, True):
+            return new
         old[...] = new
     elif isinstance(old, list | tuple):
         items = [merged(*pair) for pair in zip(old, new, strict=False)] + list(new[len(old) :])
         if isinstance(old, tuple):
             return tuple(items)
         old[:] = items
-    elif isinstance(old, dict | set):
+    else:
         items = {key: merged(old.get(key), value) for key, value in new.items()} if isinstance(old, dict) else new
         old.clear()
         old.update(items)
-    else:
-        return new
     return old
 
 

@@ -136,22 +136,21 @@ def attempt(connection: Connection, namespace: dict) -> dict:
     for end in (theirs, ours):
         end.close()
     os.close(writer)
-    stopped = watch(processes, reader, seconds)
-    with open(reader, "rb") as line:
-        told = b"" if stopped else line.read()
-    ended = []
+    stopped, ended, used = watch(processes, reader, seconds), [], 0.0
+    told = b"" if stopped else os.read(reader, 1 << 16)
     for process in processes:
         os.kill(process, signal.SIGKILL)
-        ended.append(os.wait4(process, 0)[1:])
-    used = [usage.ru_utime + usage.ru_stime for _, usage in ended]
+        _, status, usage = os.wait4(process, 0)
+        ended.append(os.WTERMSIG(status))
+        used = max(used, usage.ru_utime + usage.ru_stime)
     verdict, message, changed = json.loads(told) if told else ("crashed", "the check did not come to an end", False)
     if stopped:
         verdict, message = stopped
-    elif verdict != "passed" and max(used) > seconds - 0.1:
+    elif verdict != "passed" and (used > seconds - 0.1 or signal.SIGXCPU in ended):
         verdict, message = "timed out", f"not done after {seconds} seconds"
-    elif verdict == "crashed" and (number := os.WTERMSIG(ended[0][0])) not in (0, signal.SIGKILL):
-        message = f"the answer ended Python itself ({signal.Signals(number).name})"
-    return {"verdict": verdict, "message": message, "seconds": round(max(used), 3), "changed": changed}
+    elif verdict == "crashed" and ended[0] not in (0, signal.SIGKILL):
+        message = f"the answer ended Python itself ({signal.Signals(ended[0]).name})"
+    return {"verdict": verdict, "message": message, "seconds": round(used, 3), "changed": changed}
 
 
 def fork(work, memory: int, seconds: int, keep: list[int]) -> int:
