@@ -436,9 +436,10 @@ def let_float(name: str, work: Path) -> list[int]:
     def lay_out(numbers):
         places, begins = {}, None
         for spot in json.loads(compiler(name, work, numbers).query("<spot>", field="value")):
-            begins = begins or spot  # a figure begins where the code does that stays with it
-            if spot["kind"] != "sticky":
-                places[spot["kind"], spot["number"]] = begins if spot["kind"] == "figure" else spot
+            if spot["kind"] == "sticky":
+                begins = begins or spot  # a figure begins where the code does that stays with it
+            else:
+                places[spot["kind"], spot["number"]] = (begins or spot) if spot["kind"] == "figure" else spot
                 begins = None
         return places
 

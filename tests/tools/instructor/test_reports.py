@@ -456,9 +456,9 @@ def test_figures_float_where_they_would_leave_a_gap(tmp_path):
     heights = [image.image.height for page in pages(tmp_path / "a.pdf") for image in page.images]
     assert heights == [1000 + number for number in range(7)]  # in their order
     assert words.count("The figure is at the top of page") == len(report.floating) >= 3
-    for number, page in enumerate(pages(tmp_path / "a.pdf"), 1):  # and it is there
-        told = re.findall(r"The figure is at the top of page (\d+)", page.extract_text())
-        assert all(int(there) == number + 1 for there in told)
+    told = re.findall(r"The figure is at the top of page (\d+)", words)
+    floats = [image.image.height - 999 for page in told for image in pages(tmp_path / "a.pdf")[int(page) - 1].images]
+    assert set(floats) >= set(report.floating)  # and they are there
 
 
 @pytest.mark.parametrize("bug", [False, True])
