@@ -92,7 +92,7 @@ def read_submission(path: Path) -> tuple[dict, str]:
 def code_cells(content: dict) -> list[tuple[str, set]]:
     """Return (source, tags) of each code cell of a notebook that anybody may have written."""
     cells = []
-    for cell in content["cells"]:
+    for cell in content.get("cells", ()):
         with contextlib.suppress(TypeError, AttributeError):
             source = cell.get("source", "")
             source = (source if isinstance(source, str) else "".join(source)).replace("\r\n", "\n").strip()
@@ -109,39 +109,28 @@ def find_submissions(folder: Path, courses: dict[str, set[str]]) -> tuple[list[S
     file's name.
     """
     taken, elsewhere, remarks = {}, {}, []
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        names = files + [name for name in folders if name.endswith(".ipynb") or Path(root, name).is_symlink()]
-        for name in sorted(names, key=lambda name: (Path(name).stem not in courses, name)):  # the very name comes first
-            path = Path(root, name)
-            if (path.suffix != ".ipynb" and name in files) or name.startswith("."):
-                continue
-            place = path.relative_to(folder)
-            content, fault = read_submission(path)
-            named = next((course for course in courses if course in path.stem), None)
-            notebook = held(content, courses, named)
-            if notebook is None:
-                remarks.append(f"{place}: {fault or 'no notebook of this course'}")
-                continue
-            who = place.parts[0] if len(place.parts) > 1 else re.sub(rf"[_\W]*{named}[_\W]*", "", path.stem) or "?"
-            who = messages.printable(who)
-            if named and notebook != named:
-                words = f"{name} holds another notebook, {notebook}"
-                elsewhere[who, named] = Submission(who, named, path, fault=words)
-            if (who, notebook) in taken:
-                first = taken[who, notebook].path.relative_to(folder)
-                remarks.append(f"{place}: not taken, {first} is there already")
-                continue
-            own = (
-                []
-                if fault
-                else [
-                    source
-                    for source, tags in code_cells(content)
-                    if source not in courses[notebook] and not tags & {"solution", "check"}
-                ]
-            )
-            taken[who, notebook] = Submission(who, notebook, path, own, fault)
+    places = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix == ".ipynb" or path.is_symlink()]
+    for place in sorted(
+        places, key=lambda place: (place.parent, place.stem not in courses, place)
+    ):  # the very name first
+        if any(part.startswith((".", "__")) for part in place.parts):
+            continue
+        content, fault = read_submission(folder / place)
+        named = next((course for course in courses if course in place.stem), None)
+        notebook = held(content, courses, named)
+        who = place.parts[0] if len(place.parts) > 1 else re.sub(rf"[_\W]*{named}[_\W]*", "", place.stem) or "?"
+        who = messages.printable(who)
+        if named and notebook != named:
+            words = f"{place.name} holds another notebook, {notebook}"
+            elsewhere[who, named] = Submission(who, named, place, fault=words)
+        if notebook is None:
+            remarks.append(f"{place}: {fault or 'no notebook of this course'}")
+        elif (who, notebook) in taken:
+            remarks.append(f"{place}: not taken, {taken[who, notebook].path} is there already")
+        else:
+            own = [cell for cell, tags in code_cells(content) if not tags & {"solution", "check"}]
+            own = [cell for cell in own if cell not in courses[notebook]]
+            taken[who, notebook] = Submission(who, notebook, place, own, fault)
     return list((elsewhere | taken).values()), [messages.printable(remark) for remark in remarks]
 
 
@@ -150,7 +139,7 @@ def held(content: dict, courses: dict[str, set[str]], named: str | None) -> str 
     with contextlib.suppress(AttributeError, TypeError, KeyError):
         if content["metadata"]["nnlib"]["notebook"] in courses:
             return content["metadata"]["nnlib"]["notebook"]
-    sources = {source for source, _ in code_cells(content)} if content else set()
+    sources = {source for source, _ in code_cells(content)}
     common = {course: len(sources & cells) for course, cells in courses.items()}
     best = max(common, key=common.get)
     return best if common[best] and not common.get(named) else named
