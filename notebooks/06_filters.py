@@ -1374,7 +1374,9 @@ for digit, size, steps in cases:
     assert max(np.abs(x - start).max() for x in changed) <= size + 1e-6, (
         f"a pixel moved by more than {size:.2f}"
     )
-    assert np.all(losses(changed, targets) < losses([start] * 10, targets)), (
+    before, after = losses([start] * 10, targets), losses(changed, targets)
+    others = before > 0.01  # but for the digit that it is read as already
+    assert np.all(after[others] < before[others]), (
         f"size {size:.2f}: for some target the loss did not sink. Which way is downhill?"
     )
 answers = reader.predict(np.array(changed, np.float32)).argmax(axis=1)
