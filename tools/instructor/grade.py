@@ -23,7 +23,6 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -42,7 +41,9 @@ MOST_CODE = 1 << 20  # characters of its cells
 KEPT = ("passed", "failed", "missing")  # verdicts that another run would not change
 MISSING = {"verdict": "missing", "message": "no notebook was handed in"}
 NOT_GRADED = {"verdict": "not graded", "message": "interrupted"}
-ENVIRONMENT = re.compile("(PATH|LD_LIBRARY_PATH|LANG|LC_.*|NNLIB_.*|NPY_.*|OPENBLAS_.*|MPL.*|TQDM_.*)")  # no tokens
+ENVIRONMENT = re.compile(
+    "(PATH|TMPDIR|LD_LIBRARY_PATH|LANG|LC_.*|NNLIB_.*|NPY_.*|OPENBLAS_.*|MPL.*|TQDM_.*)"
+)  # no tokens
 
 
 # ----------------------------------------------------------------------------------------------------- submissions
@@ -158,31 +159,30 @@ class Course:
     def __init__(self, source: Path):
         self.notebook = notebooks.read_source(source)
         self.exercises = student.exercises(self.notebook)
-        self.folder = tempfile.TemporaryDirectory(prefix="course-")
         arithmetic = {"OPENBLAS_NUM_THREADS": "1"} if pinned.obstacle() else pinned.PINNED
         settings = {"NNLIB_DATA": "sample", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
         with notebooks.clean_room(arithmetic, **settings) as env:
             env = {name: env[name] for name in env if name in settings or ENVIRONMENT.fullmatch(name)}
             env.pop("NNLIB_DATA_DIR", None)
-            command = [sys.executable, "-W", "ignore", "-m", "tools.instructor.seal", self.folder.name]
+            command = [sys.executable, "-W", "ignore", "-m", "tools.instructor.seal"]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
             self.process = subprocess.Popen(  # in a session without a terminal: Ctrl-C is for the grader alone
                 command, cwd=notebooks.ROOT, env=env, start_new_session=True, **pipes
             )
             try:
-                failure = self.execute()
+                number, said = self.execute()
             except (OSError, EOFError):
-                failure = [1, "the process that executes it has died"]
-        if failure:
+                number, said = 1, "the process that executes it has died"
+        self.folder = said
+        if number:
             self.close()
-            number, error = failure
             cell, heading = notebooks.code_cells(self.notebook)[number - 1]
-            raise CannotGrade(notebooks.describe(source.stem, number, heading, "raised an error", cell.source, error))
+            raise CannotGrade(notebooks.describe(source.stem, number, heading, "raised an error", cell.source, said))
 
     def execute(self) -> list:
         """Have what stands above the last exercise executed, but for exercises, solutions and checks.
 
-        Returns [] or [number of a cell, its error].
+        Returns [0, the folder in which answers are taken] or [number of a cell, its error].
         """
         numbers = {exercise.stub.id: number for number, exercise in enumerate(self.exercises, 1)}
         orders = []
@@ -211,7 +211,7 @@ class Course:
         asked = {"names": exercise.names, "cells": cells, "seconds": seconds, "memory": memory}
         for in_place in (False, True)[exercise.in_place :]:
             try:
-                with Client(f"{self.folder.name}/{number}.sock") as line:
+                with Client(f"{self.folder}/{number}.sock") as line:
                     line.send_bytes(json.dumps(asked | {"in_place": in_place}).encode())
                     line.send_bytes(exercise.check.source.encode())
                     verdict = json.loads(line.recv_bytes())
@@ -225,9 +225,8 @@ class Course:
         return verdict
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes; they leave nothing behind."""
         self.process.communicate()
-        self.folder.cleanup()
 
 
 _courses: dict[str, Course] = {}

@@ -1,9 +1,9 @@
 """Check one answer with the course's own check, where the student's code finds, reaches and misleads nobody.
 
-    python -m tools.instructor.seal FOLDER
+    python -m tools.instructor.seal
 
 executes the cells that come in on stdin, and where it is told to, leaves a copy of itself behind (fork), which listens
-in FOLDER/1.sock, 2.sock ... So an answer finds everything that stands above its exercise, trained and ready.
+in a temporary folder, 1.sock, 2.sock ... So an answer finds all that stands above its exercise, trained and ready.
 
 The one idea: whoever runs an answer comes from a line of processes that were never told more than the student was: here
 come neither solutions nor checks, and no cell from below the exercise. Each answer runs in a process of its own; only
@@ -22,6 +22,7 @@ import signal
 import socket
 import symtable
 import sys
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -214,26 +215,27 @@ def look_after(connection: Connection, namespace: dict) -> None:
 
 
 def main(folder: str) -> None:
-    """Execute cells as they come in, and listen where told to; at the end, or at the first error, say so and stay."""
+    """Execute cells as they come in, and listen where told to. Say in the end where, or which cell failed, and stay."""
     orders, replies = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
     sandbox.silence()  # what the notebook prints is not asked for here
     sandbox.system_calls()
     os.chdir(folder)
-    namespace = {"__name__": "__main__"}
-    with contextlib.suppress(EOFError):
-        while order := json.loads(orders.recv_bytes()):
-            if "exercise" in order:
-                listen(f"{order['exercise']}.sock", namespace)
-                continue
-            try:
-                exec(compile(order["source"], f"cell {order['cell']}", "exec"), namespace)
-            except Exception as error:
-                if not order["may_raise"]:
-                    replies.send_bytes(json.dumps([order["cell"], f"{type(error).__name__}: {error}"]).encode())
-                    return
-        replies.send_bytes(b"[]")
-        orders.recv_bytes()
+    namespace, reply = {"__name__": "__main__"}, [0, folder]
+    while order := json.loads(orders.recv_bytes()):
+        if "exercise" in order:
+            listen(f"{order['exercise']}.sock", namespace)
+            continue
+        try:
+            exec(compile(order["source"], f"cell {order['cell']}", "exec"), namespace)
+        except Exception as error:
+            if not order["may_raise"]:
+                reply = [order["cell"], f"{type(error).__name__}: {error}"]
+                break
+    replies.send_bytes(json.dumps(reply).encode())
+    while not reply[0]:
+        orders.recv_bytes()  # until nobody is there any more
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with tempfile.TemporaryDirectory(prefix="course-") as place, contextlib.suppress(EOFError):
+        main(place)

@@ -12,7 +12,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -514,7 +513,7 @@ def graded(course, tmp_path_factory):
     before, temporary = tree(home) | tree(course), home / "tmp"
     temporary.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(temporary))
+        patch.setenv("TMPDIR", str(temporary))
         said = run(course, folder, home / "grades", "01_tiny")
     (course / "02_other.py").unlink()
     assert {**tree(folder), **tree(course)}.items() <= before.items() and victim.read_text() == "precious"
