@@ -4,23 +4,21 @@
     python -m tools.instructor.reports --students ...                     without solutions, into reports/students/
 
 The one idea: pandoc reads the text of a notebook once, into trees that still know their cell. The trees are checked,
-and then written twice: as Typst, which makes the PDF, and as HTML. What a page can't show (TeX that does not convert,
-a character in no font, an unknown output) is an error that names the cell, never a gap.
-reports.typ and reports.css, beside this file, say how the pages look.
+and then written twice: as Typst, which makes the PDF, and as HTML; reports.typ and reports.css say how they look. What
+a page can't show (TeX that does not convert, a character in no font) is an error that names the cell, never a gap.
 """
 
 import ast
 import base64
 import hashlib
-import itertools
 import json
 import mimetypes
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -70,17 +68,13 @@ class Cell:
 
 @dataclass
 class Report:
-    """A notebook on its way to the page.
+    """A notebook on its way to the page."""
 
-    name: that of its files and its chapter. facts: what its first page says. floating: the numbers of its figures that
-    do not stand where they come from, but at the top of the next page (see `let_float`).
-    """
-
-    name: str
+    name: str  # of its files, and of its chapter
     title: str
-    facts: dict[str, str]
+    facts: dict[str, str]  # on its first page
     cells: list[Cell]
-    floating: list[int] = field(default_factory=list)
+    floating: list[int] = field(default_factory=list)  # the numbers of the figures that do (see `let_float`)
 
 
 # ------------------------------------------------------------------------------------------------- reading the notebook
@@ -128,12 +122,8 @@ def describe(notebook: nbformat.NotebookNode) -> dict[str, str]:
         environment = known.get("environment") or pinned.arithmetic_in_words(None)  # a build knows no other
     code = [node for node, _ in notebooks.code_cells(notebook)]
     run = sum(node.execution_count is not None for node in code)
-    claims = sum(len(notebooks.claims(node.outputs)) for node in code)
-    return {
-        "Data": data,
-        "Environment": environment,
-        "Results": f"{run} of {len(code)} cells run, {claims} claims held",
-    }
+    results = f"{run} of {len(code)} cells run, claims held: {sum(len(notebooks.claims(n.outputs)) for n in code)}"
+    return {"Data": data, "Environment": environment, "Results": results}
 
 
 def read_cells(cells: list[Cell], work: Path) -> None:
@@ -142,7 +132,7 @@ def read_cells(cells: list[Cell], work: Path) -> None:
 
     def later(cell, markdown):
         parts.append((cell, [], markdown))
-        cell.blocks.append(Div(["", ["output"], []], parts[-1][1]))
+        cell.blocks.append(Div(["", ["output"] if cell.prompt else [], []], parts[-1][1]))
 
     for cell in cells:
         if cell.node.cell_type == "markdown":
@@ -238,13 +228,11 @@ def check(report: Report, folder: Path, work: Path) -> None:
 
 def find_picture(target: str, cell: Cell, folder: Path, work: Path) -> str:
     """Copy the picture that a text shows into `work`, and return its name there."""
-    if re.match(r"(https?:)?//", target):
-        cell.fail(f"the picture {target} is on the network; save it beside the notebook")
     for kind, data in cell.node.get("attachments", {}).get(unquote(target.removeprefix("attachment:")), {}).items():
         return save_picture(kind, data, cell, work)
     path = folder / unquote(target)
     if not path.is_file():
-        cell.fail(f"there is no picture {target}")
+        cell.fail(f"there is no picture {target} beside the notebook")
     return save_picture(mimetypes.guess_type(path.name)[0], path.read_bytes(), cell, work)
 
 
@@ -332,16 +320,16 @@ def pieces(source: str) -> list[str]:
     try:
         ends = [node.end_lineno for node in ast.parse(source).body]
     except SyntaxError:  # a magic of IPython's
-        ends = [number for number in range(len(lines)) if blank[number]]
+        ends = []
     cuts = [0]
     for end in ends:
         end = next(n for n in range(end, len(blank)) if not blank[n])  # blank lines go with what is before them
         if end - cuts[-1] >= (4 if blank[end - 1] else 8) and len(lines) - end >= 4:
             cuts.append(end)
-    for start, end in itertools.pairwise([*cuts, len(lines)]):
+    for start, end in pairwise([*cuts, len(lines)]):
         if end - start > CODE_LINES:
             cuts += [n + 1 for n in range(start + 4, end - 4) if blank[n]]
-    return ["\n".join(lines[start:end]) for start, end in itertools.pairwise([*sorted(cuts), len(lines)])]
+    return ["\n".join(lines[start:end]) for start, end in pairwise([*sorted(cuts), len(lines)])]
 
 
 def typst_cell(cell: Cell) -> list[dict]:
@@ -410,9 +398,8 @@ def bind(name: str, title: str, reports: list[Report], work: Path) -> None:
         (chapters if report.facts else closing).append(f'{chapter}#include "{report.name}.body.typ"')
         if any(cell.has("solution") for cell in report.cells):
             heading = f"Solutions: {report.title}" if name == "course" else "Solutions"
-            appendix.append(
-                f'#solutions({quoted(report.name)}, {quoted(heading)})\n#include "{report.name}.solutions.typ"'
-            )
+            heading = f"#solutions({quoted(report.name)}, {quoted(heading)})\n"
+            appendix.append(f'{heading}#include "{report.name}.solutions.typ"')
     if name == "course":
         chapters.insert(0, "#cover()")
         appendix[:0] = ['#chapter("solutions", "Solutions", (:))'] * bool(appendix)
@@ -444,23 +431,19 @@ def let_float(name: str, work: Path) -> list[int]:
         return places
 
     try:
-        floating, tried, places = [], 0, lay_out([])
+        floating, places = [], lay_out([])
     except RuntimeError:  # `compile_pdf` will say what is wrong, and where
         return []
-    while True:
-        behind = max((places["float", number]["page"] for number in floating), default=0)
-        for number in sorted(number for kind, number in places if kind == "figure" and number > tried):
-            place = places["figure", number]
-            forced = place["page"] < behind  # else it would come before a figure that it follows
-            if forced or (place["page"] > 1 and place["y"] < TOP):
-                break
-        else:
-            return floating
-        tried, attempt = number, lay_out([*floating, number])
-        origin = attempt["origin", number]
-        gap = origin["y"] < BOTTOM or origin["page"] < place["page"] - 1
-        if forced or (gap and origin["page"] < attempt["float", number]["page"]):
-            floating, places = [*floating, number], attempt
+    for number in sorted(number for kind, number in places if kind == "figure"):
+        place = places["figure", number]
+        forced = any(place["page"] < places["float", before]["page"] for before in floating)  # figures keep their order
+        if forced or (place["page"] > 1 and place["y"] < TOP):
+            attempt = lay_out([*floating, number])
+            origin = attempt["origin", number]
+            gap = origin["y"] < BOTTOM or origin["page"] < place["page"] - 1
+            if forced or (gap and origin["page"] < attempt["float", number]["page"]):
+                floating, places = [*floating, number], attempt
+    return floating
 
 
 def compile_pdf(name: str, reports: list[Report], work: Path, floating: list[int]) -> bytes:
@@ -479,9 +462,6 @@ def compile_pdf(name: str, reports: list[Report], work: Path, floating: list[int
             place = next(report.cells for report in reports if report.name == found[1])[int(number)].place
         raise ReportFailed(f"{place}: {what}")
     return pdf
-
-
-# ------------------------------------------------------------------------------------------------------ all of the work
 
 
 def render(path: Path, work: Path, folder: Path, students: bool = False) -> Report:
@@ -522,14 +502,13 @@ def main() -> int:
     paths, reports, failures = [], [], []
     for name in options.names or [options.notebooks]:
         path = Path(name).expanduser().resolve()
-        if path.suffix == ".ipynb" and path.is_file():
-            paths.append(path)
-        else:
-            paths += notebooks.find(*((path, []) if path.is_dir() else (options.notebooks, [name])), ".ipynb")
+        folder, wanted = (path, []) if path.is_dir() else (options.notebooks, [name])
+        is_file = path.suffix == ".ipynb" and path.is_file()
+        paths += [path] if is_file else notebooks.find(folder, wanted, ".ipynb")
     folder = options.to / ("students" * options.students)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name).resolve()
-        shutil.copy(HERE / "reports.typ", work)
+        (work / "reports.typ").write_bytes((HERE / "reports.typ").read_bytes())
         for path in [*paths, "course"]:
             try:
                 if path != "course":
