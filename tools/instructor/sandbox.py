@@ -145,29 +145,23 @@ def missing() -> str | None:
 def probe() -> str:
     """Shut a child in and let it try what it must not do. Return what worked, in words."""
     reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
+    if not (child := os.fork()):
         try:
             confine(1 << 28, 10, [writer])
-            worked = [name for name, harm in HARM.items() if _works(lambda harm=harm: harm(writer))]
+            worked = []
+            for name, harm in HARM.items():
+                with contextlib.suppress(OSError, MemoryError):
+                    harm(writer)
+                    worked.append(name)
             os.write(writer, ", ".join(worked).encode() or b"-")
         except OSError as error:
             os.write(writer, f"this kernel refuses it: {error.strerror}".encode())
         finally:
             os._exit(0)
     os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        found = answer.read().decode()
     os.waitpid(child, 0)
+    found = os.read(reader, 1 << 12).decode()
     return {"-": "", "": "the child that tried it died"}.get(found, found)
-
-
-def _works(harm):
-    try:
-        harm()
-    except (OSError, MemoryError):
-        return False
-    return True
 
 
 def _fork(_):

@@ -41,7 +41,7 @@ def names_of(cell: str) -> tuple[set[str], set[str]]:
     """Return (the names that a cell binds, the names it uses) at its top level, as far as they can be told."""
     try:
         tables = [symtable.symtable(cell, "cell", "exec")]
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {a or b for a, b in re.findall(r"^(?:def|class)\s+(\w+)|^(\w+)\s*=", cell, re.MULTILINE)}, set()
     symbols = tables[0].get_symbols()
     bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
@@ -68,7 +68,7 @@ def without_magics(cell: str) -> str:
     try:
         ast.parse(cell)
         return cell
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return re.sub(r"^(\s*)[%!].*$", r"\1pass", cell, flags=re.MULTILINE)
 
 
