@@ -132,11 +132,11 @@ def read_cells(cells: list[Cell], work: Path) -> None:
 
     def later(cell, markdown):
         parts.append((cell, [], markdown))
-        cell.blocks.append(Div(["", ["output"] if cell.prompt else [], []], parts[-1][1]))
+        cell.blocks.append(Div(["", ["output"], []], parts[-1][1]))
 
     for cell in cells:
         if cell.node.cell_type == "markdown":
-            later(cell, FOLDED.sub("", cell.node.source))
+            parts.append((cell, cell.blocks, FOLDED.sub("", cell.node.source)))
         elif cell.node.cell_type == "raw":
             cell.blocks.append(CodeBlock(["", ["printed"], []], cell.node.source))
         for output in cell.node.get("outputs", []):
@@ -283,10 +283,8 @@ def written(report: Report, blocks: list, target: str, *options: str) -> str:
 
 def write_html(report: Report, work: Path) -> str:
     """Return the report as one HTML file that needs no other: mathematics as MathML, pictures within, no script."""
-    blocks, folded = (
-        blocks_of("".join(f"**{name}:** {fact}\n\n" for name, fact in report.facts.items()), MARKDOWN),
-        False,
-    )
+    facts = "".join(f"**{name}:** {fact}\n\n" for name, fact in report.facts.items())
+    blocks, folded = blocks_of(facts, MARKDOWN), False
     for cell in [*report.cells, None]:
         if folded != (folded := cell is not None and cell.has("solution")):
             blocks.append(RawBlock("html", "<details><summary>Solution</summary>" if folded else "</details>"))
@@ -334,8 +332,10 @@ def pieces(source: str) -> list[str]:
 
 def typst_cell(cell: Cell) -> list[dict]:
     """Return a cell as pandoc's blocks for Typst; what is not Markdown is one line, a call into reports.typ."""
+    if not cell.prompt:
+        return walk(cell.blocks, typst_element, "typst", {})
     calls = []
-    if cell.prompt and not cell.has("figure"):
+    if not cell.has("figure"):
         code = ", ".join(f'raw({quoted(piece)}, lang: "python", block: true)' for piece in pieces(cell.node.source))
         calls.append(f"#code-cell({quoted(cell.prompt)}, {json.dumps(bool(cell.blocks))}, {code})")
     for block in cell.blocks:
@@ -346,8 +346,7 @@ def typst_cell(cell: Cell) -> list[dict]:
             case {"t": "Para", "c": [{"t": "Image", "c": [_, alt, [file, _]]}]}:
                 calls.append(f"#figure-of({quoted(file)}, {quoted(stringify(alt))}, prompt: {quoted(cell.prompt)})")
             case {"t": "Div", "c": [_, blocks]}:
-                blocks = walk(blocks, typst_element, "typst", {})
-                calls += ["#output[", *blocks, "]"] if cell.prompt else blocks
+                calls += ["#output[", *walk(blocks, typst_element, "typst", {}), "]"]
     return [RawBlock("typst", call) if isinstance(call, str) else call for call in calls]
 
 

@@ -304,6 +304,8 @@ def test_solutions_stand_in_an_appendix_and_lead_to_their_exercise(tmp_path):
     assert before.count("Solution: page") == 2 and appendix.count("The exercise: page") == 2
     html = (tmp_path / "01_exercises.html").read_text("utf-8")
     assert html.count("<summary>Solution</summary>") == html.count("</details>") == 2
+    contents = html.partition("<nav")[2].partition("</nav>")[0]
+    assert re.findall("[12] · [A-Z][a-z]+", contents) == ["1 · Halve", "2 · Double"] and "The end" in contents
     assert "secret" not in text + html and "folded" not in text
 
 
