@@ -1030,10 +1030,8 @@ def kernel_experiment(count=3000, epochs=3, seed=SEED):
 # %% tags=["check"]
 # twice small, with other pictures and another seed each time
 for count, seed in np.random.default_rng().integers(200, 400, (2, 2)).tolist():
-    few, small = (
-        (train_images[:count], train_labels[:count]),
-        kernel_experiment(count, 1, seed),
-    )
+    few = (train_images[:count], train_labels[:count])
+    small = kernel_experiment(count, 1, seed)
     for size in (1, 3, 5):
         model, again = (
             one_convolution(np.random.default_rng(seed)),

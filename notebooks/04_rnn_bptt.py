@@ -1938,10 +1938,8 @@ def shortcut_experiment(count=3000, epochs=3, seed=SEED):
 # %% tags=["check"]
 # twice small, with other pictures and another seed each time
 for count, seed in np.random.default_rng().integers(300, 500, (2, 2)).tolist():
-    small, few = (
-        shortcut_experiment(count, 6, seed),
-        (train_images[:count], train_labels[:count]),
-    )
+    few = (train_images[:count], train_labels[:count])
+    small = shortcut_experiment(count, 6, seed)
     for name, top in {"last": [], "mean": [MeanOverTime()]}.items():
         again, how = np.random.default_rng(seed), {"init": nnlib.normal(0.01)}
         rnn = nnlib.RNN(28, 128, rng=again, return_sequences=bool(top), **how)

@@ -109,6 +109,10 @@ PLANTED = {
             "the seed is not used": ("(seed)", "(0)"),
             "the number of pictures is not used": ("[:count]", "[:3000]"),
             "the number of epochs is not used": ("epochs, pixels", "15, pixels"),
+            "the highest accuracy, at whatever loss": (
+                "accuracy[history.best_epoch]",
+                "accuracy and max(history.validation_accuracy)",
+            ),
             "no shift at all": ("pixels=pixels", "pixels=0"),
             "two pixels whatever is asked": ("pixels=pixels, ", ""),
             "accuracy on what was learnt": ("history.validation_accuracy", "history.train_accuracy"),
