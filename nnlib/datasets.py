@@ -155,7 +155,7 @@ def _dataset(name, source, train_images, train_labels, test_images, test_labels)
 
 
 def _load_sample(name):
-    """Load the committed sample, made by tools/author/samples.py: 4,000 + 1,000 images, equally many of each class."""
+    """Load the committed sample, made by data/make_samples.py: 4,000 + 1,000 images, equally many of each class."""
     if name == "cifar10":
         return _colour_fashion()
     path = DATA_DIR / "samples" / f"{name}.npz"

