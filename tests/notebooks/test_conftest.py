@@ -169,7 +169,7 @@ def test_the_page_of_a_run_tells_the_same(a_run, damaged):
     page = html.unescape((damaged / "reports" / "run.html").read_text("utf-8"))
     assert re.search(r"03_digit +compared", page) and "stored: value 0.5001" in page
     assert "01_steady: 1 claims held; data: none" in page and "the value is at least 0.4" in page
-    assert "Processor" in page and "Haswell kernels, 1 thread" in page and "numpy=" in page
+    assert "Processor" in page and "Haswell kernels, threads: 1" in page and "numpy=" in page
     assert not re.search(r"""src=["']https?:|<link """, page)  # one file, to be sent
 
 
