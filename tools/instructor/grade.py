@@ -180,23 +180,10 @@ class Course:
             raise CannotGrade(notebooks.describe(source.stem, number, heading, "raised an error", cell.source, said))
 
     def execute(self) -> list:
-        """Have what stands above the last exercise executed, but for exercises, solutions and checks.
-
-        Returns [0, the folder in which answers are taken] or [number of a cell, its error].
-        """
-        numbers = {exercise.stub.id: number for number, exercise in enumerate(self.exercises, 1)}
-        orders = []
-        for number, (cell, _) in enumerate(notebooks.code_cells(self.notebook), 1):
-            tags = set(student.tags(cell))
-            if cell.id in numbers:
-                orders.append({"exercise": numbers[cell.id]})
-            elif not tags & {"exercise", "solution", "check"} and not notebooks.is_left_out(cell):
-                orders.append({"cell": number, "source": cell.source, "may_raise": "raises-exception" in tags})
-        while "cell" in orders[-1]:  # what stands below the last exercise
-            del orders[-1]
+        """Have `orders` executed. Returns [0, where answers are taken] or [number of a cell, its error]."""
         with Connection(os.dup(self.process.stdin.fileno()), readable=False) as line:
             with contextlib.suppress(BrokenPipeError):  # it has met an error, and says which
-                for order in [*orders, {}]:
+                for order in [*orders(self.notebook), {}]:
                     line.send_bytes(json.dumps(order).encode())
         with Connection(os.dup(self.process.stdout.fileno()), writable=False) as line:
             return json.loads(line.recv_bytes())
@@ -227,6 +214,23 @@ class Course:
     def close(self) -> None:
         """End the processes; they leave nothing behind."""
         self.process.communicate()
+
+
+def orders(notebook) -> list[dict]:
+    """Return what the process of a notebook is told: the cells above the last exercise, and where to listen for answers.
+
+    Of exercises, solutions and checks it is told nothing.
+    """
+    told, stubs = [], [exercise.stub.id for exercise in student.exercises(notebook)]
+    for number, (cell, _) in enumerate(notebooks.code_cells(notebook), 1):
+        tags = set(student.tags(cell))
+        if cell.id in stubs:
+            told.append({"exercise": stubs.index(cell.id) + 1})
+        elif not tags & {"exercise", "solution", "check"} and not notebooks.is_left_out(cell):
+            told.append({"cell": number, "source": cell.source, "may_raise": "raises-exception" in tags})
+        if stubs[-1] == cell.id:
+            break
+    return told
 
 
 _courses: dict[str, Course] = {}

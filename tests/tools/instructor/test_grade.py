@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tools.instructor import grade, messages, sandbox, seal
+from tools.instructor import grade, messages, sandbox, seal, student
 from tools.shared import notebooks
 from tools.shared.notebooks import ROOT
 
@@ -640,6 +640,22 @@ def test_a_course_whose_own_solution_fails_grades_nobody_and_says_so_in_the_tabl
         said = run(tmp_path, tmp_path / "in", tmp_path / "out", expected=1)
         assert "Nobody was graded in 01_tiny. " in said and words in said
         assert all(verdict.startswith("not graded: ") for verdict in read(tmp_path / "out")["jane"][1:])
+
+
+@pytest.mark.parametrize("source", notebooks.find(ROOT / "notebooks"), ids=lambda source: source.stem)
+def test_the_process_of_a_notebook_is_told_of_no_exercise_no_solution_and_no_check(source):
+    notebook = notebooks.read_source(source)
+    exercises = student.exercises(notebook)
+    orders = grade.orders(notebook)
+    text = json.dumps(orders)
+    for cell in notebook.cells:
+        if {"exercise", "solution", "check"} & {*notebooks.tags(cell)}:
+            assert json.dumps(cell.source)[1:-1] not in text
+    assert [order["exercise"] for order in orders if "exercise" in order] == [*range(1, len(exercises) + 1)]
+    assert "exercise" in orders[-1]  # and of nothing below
+    cells = [cell.source for cell, _ in notebooks.code_cells(notebook)]
+    for order in orders:
+        assert "exercise" in order or cells[order["cell"] - 1] == order["source"]
 
 
 def test_submissions_that_every_answer_could_read_are_refused(tmp_path, course, monkeypatch):
