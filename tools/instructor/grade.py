@@ -217,7 +217,7 @@ class Course:
 
 
 def orders(notebook) -> list[dict]:
-    """Return what the process of a notebook is told: the cells above the last exercise, and where to listen for answers.
+    """Return what the process of a notebook is told: cells above the last exercise, and where to listen for answers.
 
     Of exercises, solutions and checks it is told nothing.
     """
