@@ -26,7 +26,7 @@ import nbformat
 import pylopdf_fonts_zh_cn
 import pypandoc
 import typst
-from pandocfilters import CodeBlock, Div, Image, Math, Para, RawBlock, RawInline, Str, stringify, walk
+from pandocfilters import CodeBlock, Div, Image, Math, Para, Plain, RawBlock, RawInline, Str, stringify, walk
 
 from tools.shared import notebooks, pinned
 
@@ -77,9 +77,6 @@ class Report:
     floating: list[int] = field(default_factory=list)  # the numbers of the figures that do (see `let_float`)
 
 
-# ------------------------------------------------------------------------------------------------- reading the notebook
-
-
 def read(path: Path, work: Path, students: bool = False) -> Report:
     """Read a notebook or a page of Markdown and check that paper can show all of it; its pictures go into `work`.
 
@@ -91,7 +88,7 @@ def read(path: Path, work: Path, students: bool = False) -> Report:
         else:
             notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises whatever the damage leads to
-        raise ReportFailed(f"{notebooks.shown(path)} can't be read as a notebook: {error}") from None
+        raise ReportFailed(f"{notebooks.shown(path)} can't be read: {error}") from None
     facts = describe(notebook) if path.suffix == ".ipynb" else {}
     cells, title, last = [], "", "at the top"
     for node in notebook.cells:
@@ -129,11 +126,6 @@ def describe(notebook: nbformat.NotebookNode) -> dict[str, str]:
 def read_cells(cells: list[Cell], work: Path) -> None:
     """Find what each cell shows. All Markdown is read in one go: a footnote may stand in another cell."""
     parts = []  # (cell, the blocks to be filled, Markdown)
-
-    def later(cell, markdown):
-        parts.append((cell, [], markdown))
-        cell.blocks.append(Div(["", ["output"], []], parts[-1][1]))
-
     for cell in cells:
         if cell.node.cell_type == "markdown":
             parts.append((cell, cell.blocks, FOLDED.sub("", cell.node.source)))
@@ -148,7 +140,9 @@ def read_cells(cells: list[Cell], work: Path) -> None:
             elif kind == "text/html":
                 cell.blocks.append(Div(["", ["output"], []], from_html(content, cell)))
             elif kind in ("text/markdown", "text/latex"):
-                later(cell, content if kind == "text/markdown" else f"$$\n{content.strip().strip('$')}\n$$")
+                blocks, tex = [], f"$$\n{content.strip().strip('$')}\n$$"
+                cell.blocks.append(Div(["", ["output"], []], blocks))
+                parts.append((cell, blocks, tex if kind == "text/latex" else content))
             elif text := as_printed(content):
                 cell.blocks.append(CodeBlock(["", [kind], []], text))
     text = "\n\n".join(f"{MARK.format(number)}\n\n{markdown}" for number, (_, _, markdown) in enumerate(parts))
@@ -289,16 +283,13 @@ def write_html(report: Report, work: Path) -> str:
         if folded != (folded := cell is not None and cell.has("solution")):
             blocks.append(RawBlock("html", "<details><summary>Solution</summary>" if folded else "</details>"))
         if cell and cell.prompt and not cell.has("figure"):
-            blocks.append(Div(["", ["prompt"], []], [Para([Str(cell.prompt)])]))
+            blocks.append(Div(["", ["prompt"], []], [Plain([Str(cell.prompt)])]))
             blocks.append(CodeBlock(["", ["python"], []], cell.node.source))
         blocks += cell.blocks if cell else []
     options = ("--mathml", "--standalone", "--embed-resources", f"--resource-path={work}", "--toc", "--toc-depth=3")
     meta = (f"--metadata=title:{report.title}", f"--metadata=subtitle:{COURSE}", "--metadata=lang:en")
     page = written(report, blocks, "html5", *options, *meta, f"--css={HERE / 'reports.css'}")
     return re.sub(r'(<a href="[^":]+)\.ipynb(?:#[^"]*)?"', r'\1.html"', page)
-
-
-# ----------------------------------------------------------------------------------------------------------------- PDF
 
 
 def quoted(text: str) -> str:
@@ -309,10 +300,7 @@ def quoted(text: str) -> str:
 
 
 def pieces(source: str) -> list[str]:
-    """Cut a cell's code into pieces that no page break may cut: whole statements of the top level, a few together.
-
-    A piece longer than a page is cut at its blank lines.
-    """
+    """Cut code where a page may break: between statements of the top level; one longer than a page at blank lines."""
     lines = source.rstrip("\n").split("\n")
     blank = [not line.strip() for line in lines] + [False]
     try:
@@ -480,8 +468,8 @@ def render_course(reports: list[Report], work: Path, folder: Path) -> None:
     """Bind notebooks that have been rendered into course.pdf: a chapter each, the solutions, the closing chapters."""
     floating, figures = [], 0
     for report in reports:
-        texts = [cell.blocks for cell in report.cells if not cell.has("solution")]
-        own = sum(kind == "Image" for kind, _ in elements(texts))
+        body = elements([cell.blocks for cell in report.cells if not cell.has("solution")])
+        own = sum(kind == "Image" for kind, _ in body)
         floating += [figures + number for number in report.floating if number <= own]  # the pages come out the same
         figures += own
     closing = [read(notebooks.ROOT / "docs" / name, work) for name in CLOSING]

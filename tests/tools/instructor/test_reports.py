@@ -592,8 +592,14 @@ def test_a_fault_names_its_cell(tmp_path, cell, place, words):
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "a.ipynb").write_text('{"cells": [')
-    with pytest.raises(reports.ReportFailed, match=r"a\.ipynb can't be read as a notebook"):
+    with pytest.raises(reports.ReportFailed, match=r"a\.ipynb can't be read: "):
         reports.render(tmp_path / "a.ipynb", tmp_path, tmp_path)
+
+
+def test_a_closing_chapter_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(reports, "CLOSING", ("lost.md",))
+    with pytest.raises(reports.ReportFailed, match=r"docs/lost\.md can't be read: .*No such file"):
+        reports.render_course([], tmp_path, tmp_path)
 
 
 def test_symbols_that_typst_has_renamed(tmp_path, monkeypatch):
