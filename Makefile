@@ -43,7 +43,7 @@ reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook
 STYLE = $(PY) -m ruff check . && $(PY) -m ruff format --check .
 UNIT = OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal
 CELLS = $(PY) -m pytest --nbval -n $(JOBS) --dist loadfile $(NOTEBOOKS)
-EXERCISES = OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q -m editions -n $(JOBS) --dist worksteal tests/tools/instructor/test_editions.py
+EXERCISES = OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q -m editions -n $(JOBS) --dist worksteal
 
 test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests, every stored digit of the notebooks, every exercise
 	@failed=; \
