@@ -366,7 +366,7 @@ def rehearse(exercises, limit: int | None, submit) -> dict[int, int]:
     for exercise, which, right, task in asked:
         if (verdict := result_of(task))["verdict"] != right:
             raise CannotGrade(f"{exercise.heading}: the course's own {which} {in_a_line(verdict)}")
-        seconds += [limit or math.ceil(4 + 10 * verdict["seconds"])] * (which == "solution")
+        seconds += [limit or math.ceil(3 + 10 * verdict["seconds"])] * (which == "solution")
     return dict(enumerate(seconds, 1))
 
 
@@ -417,7 +417,7 @@ def main() -> int:
     parser.add_argument("--notebooks", type=Path, default=notebooks.ROOT / "notebooks", metavar="FOLDER")
     parser.add_argument("--into", type=Path, default=notebooks.ROOT / "grades", metavar="FOLDER", help="grades/")
     parser.add_argument("--jobs", type=int, default=2 * os.cpu_count(), help="answers at once here (2 for each core)")
-    parser.add_argument("--time", type=int, help="processor seconds an answer may take (4, and 10 × the solution's)")
+    parser.add_argument("--time", type=int, help="processor seconds an answer may take (3, and 10 × the solution's)")
     parser.add_argument("--memory", type=int, default=2048, help="MB that an answer may take (2048)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="tcp://HOST:PORT of a Dask scheduler")
     options = parser.parse_args()
