@@ -310,7 +310,7 @@ def pieces(source: str) -> list[str]:
     cuts = [0]
     for end in ends:
         end = next(n for n in range(end, len(blank)) if not blank[n])  # blank lines go with what is before them
-        if end - cuts[-1] >= (4 if blank[end - 1] else 8) and len(lines) - end >= 4:
+        if end - cuts[-1] >= (4 if blank[end - 1] else 6) and len(lines) - end >= 4:
             cuts.append(end)
     for start, end in pairwise([*cuts, len(lines)]):
         if end - start > CODE_LINES:
