@@ -10,6 +10,7 @@ NOTEBOOKS := notebooks/$(if $(NOTEBOOK),$(basename $(notdir $(NOTEBOOK))).ipynb)
 JOBS ?= 2
 SEED ?= 1
 FORMAT ?= plain
+FOR ?=
 SUBMISSIONS ?= submissions
 SCHEDULER ?=
 ifdef DATA
@@ -36,8 +37,8 @@ lab: .venv/.has-course  ## open the notebooks in JupyterLab
 run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick; JOBS=2)
 	@$(PY) -m tools.instructor.run --jobs $(JOBS) $(NOTEBOOK)
 
-reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook (or NOTEBOOK=01_mlp, path/to/my.ipynb, results)
-	@$(PY) -m tools.instructor.reports $(if $(NOTEBOOK),"$(NOTEBOOK)")
+reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook (or NOTEBOOK=01_mlp, path/to/my.ipynb, results; FOR=students: no solutions)
+	@$(PY) -m tools.instructor.reports $(if $(filter students,$(FOR)),--students) $(if $(NOTEBOOK),"$(NOTEBOOK)")
 
 # The four stages of `make test`, each a command that you can type. OpenBLAS's threads would only get in each other's way.
 STYLE = $(PY) -m ruff check . && $(PY) -m ruff format --check .

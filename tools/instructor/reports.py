@@ -39,7 +39,6 @@ MARKDOWN = "gfm-tex_math_gfm-emoji+tex_math_dollars"  # as JupyterLab reads it, 
 MARK = "CELL-{}-BEGINS-HERE"
 PICTURES = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/svg+xml": ".svg"}
 OUTPUTS = (*PICTURES, "text/html", "text/markdown", "text/latex", "text/plain")  # the best first
-FOLDED = re.compile(r"\s*The\s+folded\s+cell\b.*?(?=\n\n|\Z)", re.DOTALL)  # on paper the solutions lie elsewhere
 CODE_LINES = 64  # on a page
 TOP, BOTTOM = 175, 710  # points: what lies above the first begins its page; what lies below the second has filled it
 
@@ -128,7 +127,7 @@ def read_cells(cells: list[Cell], work: Path) -> None:
     parts = []  # (cell, the blocks to be filled, Markdown)
     for cell in cells:
         if cell.node.cell_type == "markdown":
-            parts.append((cell, cell.blocks, FOLDED.sub("", cell.node.source)))
+            parts.append((cell, cell.blocks, notebooks.FOLDED.sub("", cell.node.source)))
         elif cell.node.cell_type == "raw":
             cell.blocks.append(CodeBlock(["", ["printed"], []], cell.node.source))
         for output in cell.node.get("outputs", []):

@@ -99,8 +99,8 @@ def edition(source: Path, form: str = "plain") -> nbformat.NotebookNode:
             exercise.check.metadata["nbgrader"] = _nbgrader(f"check-{name}", grade=True, points=1)
     notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":  # the sentences that introduce the solutions end their paragraph
-            cell.source = re.sub(r"\s*The\s+folded\s+cell\b.*?(?=\n\n|\Z)", "", cell.source, flags=re.DOTALL)
+        if cell.cell_type == "markdown":
+            cell.source = notebooks.FOLDED.sub("", cell.source)
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata["nnlib"] = {"edition": "student", "notebook": source.stem}
     return notebook

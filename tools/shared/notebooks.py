@@ -37,6 +37,7 @@ CACHE = ROOT / ".cache"
 CELL_TIMEOUT = 900  # seconds
 CLAIM = "claim holds: "
 WIDGET = "application/vnd.jupyter.widget-view+json"
+FOLDED = re.compile(r"\s*The\s+folded\s+cell\b.*?(?=\n\n|\Z)", re.DOTALL)  # the sentences on solutions end a paragraph
 
 
 class NotebookFailed(Exception):
