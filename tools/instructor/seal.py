@@ -171,9 +171,9 @@ def watch(processes: list[int], reader: int, seconds: int) -> tuple[str, str] | 
     """
     begun, idle, ticks = time.monotonic(), 0.0, 0
     while not select.select([reader], [], [], 0.1)[0]:
-        stats = [Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split() for process in processes]
+        stats = [Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split() for process in processes]
         before, ticks = ticks, sum(int(stat[11]) + int(stat[12]) for stat in stats)
-        idle += 0.1 * (ticks == before and not {stat[0] for stat in stats} & {"R", "D"})
+        idle += 0.1 * (ticks == before and not {stat[0] for stat in stats} & {b"R", b"D"})
         if max(int(stat[17]) for stat in stats) > MOST_THREADS:
             return "crashed", f"the answer starts more than {MOST_THREADS} threads"
         if idle >= seconds or time.monotonic() - begun > PATIENCE * seconds:
@@ -196,13 +196,18 @@ def listen(path: str, namespace: dict) -> None:
         gc.freeze()  # the pages that the processes share stay shared
         if os.fork():
             return
-        sandbox.die_with_parent()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who look after an answer
-        while True:
-            line, _ = server.accept()
-            with line, contextlib.suppress(OSError):  # too many processes: this answer has crashed, not the next one
-                if not os.fork():
-                    look_after(Connection(line.detach()), namespace)
+        with contextlib.suppress(BaseException):
+            sandbox.die_with_parent()
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who look after an answer
+            while True:
+                line, _ = server.accept()
+                with (
+                    line,
+                    contextlib.suppress(OSError),
+                ):  # too many processes: this answer has crashed, not the next one
+                    if not os.fork():
+                        look_after(Connection(line.detach()), namespace)
+        os._exit(1)
 
 
 def look_after(connection: Connection, namespace: dict) -> None:

@@ -251,6 +251,7 @@ def twice(x):
 """
 NETWORK = "import socket\nsocket.create_connection(('127.0.0.1', 9), timeout=1)\n"
 CHATTER = "import os, sys\nfor _ in range(1000):\n    os.write(1, b'x' * (1 << 20))\n    print('x' * 1000)\n"
+SLOW = "import time\ntime.sleep(0.3)\n"
 STOP = "def total(function, values): raise StopIteration"
 ENDS_PYTHON = "crashed: the answer ended Python itself"
 
@@ -354,6 +355,10 @@ CLASS = {
     "bomb": (
         [BOMB + TWICE, RELU, f"import subprocess\nsubprocess.run(['true'])\n{TOTAL}"],
         ["failed: PermissionError", "passed", "failed: PermissionError"],
+    ),
+    "renamed": (  # what ps would show of the process, no text at all
+        ["import ctypes\nctypes.CDLL(None).prctl(15, b'\\xff) R 1', 0, 0, 0)\n" + SLOW + TWICE, RELU, TOTAL],
+        ["passed"] * 3,
     ),
     "threads": (
         [THREADS, RELU, f"from concurrent.futures import ThreadPoolExecutor as P\nP(4).submit(print, 1)\n{TOTAL}"],

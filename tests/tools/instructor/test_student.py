@@ -224,6 +224,11 @@ def test_an_exercise_without_a_name_or_a_check_is_refused(course):
     (whole,) = student.exercises(read(TINY))
     assert (whole.names, whole.heading) == (["twice", "thrice"], "1 · Twice")
     assert len(whole.solutions) == 1 and whole.check.source.startswith("assert twice")
+    assert not whole.in_place
+    (asks,) = student.exercises(
+        read(TINY.replace("def twice(x):\n    raise", "def twice(x):  # in place\n    raise", 1))
+    )
+    assert asks.in_place
     with pytest.raises(ValueError, match="has no check"):
         student.exercises(read(TINY.replace('tags=["check"]', "")))
     with pytest.raises(ValueError, match=r"under .1 · Twice. needs an exercise"):
