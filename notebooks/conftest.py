@@ -22,7 +22,7 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 
-from tools.shared import notebooks, pairs, pinned
+from tools.shared import kernels, notebooks, pairs, pinned
 from tools.shared.summary import Summary
 
 COMPARED, CLAIMS = "compared", "claims"
@@ -60,7 +60,7 @@ class Notebook(IPyNbFile):
 
     def setup(self):
         """Choose the tier, and start the kernel in its arithmetic and surroundings."""
-        data = notebooks.resolve([self.nb])
+        data = notebooks.load_data([self.nb])
         self.same_data = notebooks.same_data(self.nb, data)
         why = why_claims_only(self.config)
         if not why and not self.same_data:
@@ -69,7 +69,7 @@ class Notebook(IPyNbFile):
         sources = [f"{dataset['title']}, {dataset['source']}" for dataset in data.values()]
         self.facts = {"tier": self.tier, "why": why, "data": "; ".join(sources)}
         with ExitStack() as stack:
-            env = stack.enter_context(notebooks.clean_room(arithmetic(self.config)))
+            env = stack.enter_context(kernels.clean_room(arithmetic(self.config)))
             with mock.patch.dict(os.environ, env, clear=True):
                 super().setup()
             self.room = stack.pop_all()
@@ -141,7 +141,7 @@ class Cell(IPyNbCell):
             self.explain(error)
         stored, now = map(notebooks.claims, (self.cell.outputs, self.test_outputs))
         self.user_properties.append(("claims", now))
-        if fault := notebooks.fault_of(self.cell, self.test_outputs):
+        if fault := kernels.fault_of(self.cell, self.test_outputs):
             raise Fault(*fault)
         if self.parent.same_data and not self.left_out and stored != now:
             old, new = ("; ".join(claims) or "none" for claims in (stored, now))
@@ -149,7 +149,7 @@ class Cell(IPyNbCell):
                 "makes other claims than the stored", f"stored: {old}\nnow:    {new}"
             )
         if self.parent.same_data and self.repeats and self.parent.tier == CLAIMS:
-            lines = notebooks.differing_lines(self.cell.outputs, self.test_outputs)
+            lines = kernels.differing_lines(self.cell.outputs, self.test_outputs)
             if moved := "\n".join(lines):
                 self.user_properties.append(("moved", 1))
                 self.add_report_section(
@@ -158,13 +158,13 @@ class Cell(IPyNbCell):
 
     def explain(self, error: NbCellError):
         """Put what nbval found into words: the first line that differs, or the error."""
-        said = notebooks.last_lines(error.inner_traceback or str(error))
+        said = kernels.last_lines(error.inner_traceback or str(error))
         if str(error) != "Cell outputs differ":
             what = "raised an error" if error.inner_traceback else "could not be run"
             raise Fault(what, said, goes_on=False) from None
-        if fault := notebooks.fault_of(self.cell, self.test_outputs):
+        if fault := kernels.fault_of(self.cell, self.test_outputs):
             raise Fault(*fault) from None
-        first = next(notebooks.differing_lines(self.cell.outputs, self.test_outputs), said)
+        first = next(kernels.differing_lines(self.cell.outputs, self.test_outputs), said)
         todo = "If nothing was meant to move it, find what did. If your change was:\n"
         todo += f"  {REBUILD.format(self.path.stem)}"
         raise Fault("gives another output than the stored one", first, todo) from None
@@ -176,7 +176,7 @@ class Cell(IPyNbCell):
             fault = Fault("could not be run", excinfo.exconly(), goes_on=False)
         self.parent.broken |= not fault.goes_on
         told = (fault.what, self.cell.source, fault.detail, fault.todo)
-        return notebooks.describe(self.path.stem, self.cell_num, self.heading, *told)
+        return kernels.describe(self.path.stem, self.cell_num, self.heading, *told)
 
     def reportinfo(self):
         """Say where this is, for pytest."""

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from tools.instructor import student
-from tools.shared import notebooks, pinned
+from tools.shared import kernels, notebooks, pinned
 from tools.shared.notebooks import ROOT, tags
 
-SOURCES = notebooks.find(ROOT / "notebooks")
+SOURCES = notebooks.select(ROOT / "notebooks")
 FEWEST = 3  # planted answers for each exercise
 
 # notebook -> the first name that the exercise's stub defines -> what is wrong -> how
@@ -915,7 +915,7 @@ def sets(node):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each answer needs a copy of the process (not on Windows)")
 @pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
 def test_each_check_passes_the_solution_and_refuses_every_wrong_answer(source, tmp_path):
-    with notebooks.clean_room({} if pinned.obstacle() else pinned.PINNED, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
+    with kernels.clean_room({} if pinned.obstacle() else pinned.PINNED, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
         command = [sys.executable, "-W", "ignore", "-m", "tests.notebooks.test_exercises", str(source)]
         env = env | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8")

@@ -11,13 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-from tools.shared import notebooks, pinned
+from tools.shared import kernels, notebooks, pinned
 
 
 def build(source: Path, data: dict[str, dict[str, str]], env: dict[str, str]) -> Path:
     """Execute one source and write the .ipynb beside it, with the data sets it used and their fingerprints."""
     notebook = notebooks.read_source(source)
-    asyncio.run(notebooks.execute(notebook, source.stem, source.parent, env))
+    asyncio.run(kernels.execute(notebook, source.stem, source.parent, env))
     _forget_folders(notebook)
     used = {name: data[name] for name in notebooks.datasets_used(notebook)}
     notebook.metadata["nnlib"] = {"datasets": used}
@@ -51,21 +51,23 @@ def refusal(data: dict[str, dict[str, str]], named: dict) -> str | None:
 def main() -> int:
     """Build the notebooks named on the command line, or all."""
     options = notebooks.arguments(__doc__)
-    sources = notebooks.find(options.notebooks, options.names)
+    sources = notebooks.select(options.notebooks, options.names)
     named = {source.stem: notebooks.read_source(source) for source in sources}
-    data = notebooks.resolve(list(named.values()))
+    data = notebooks.load_data(list(named.values()))
     if why := refusal(data, named):
         print(f"Nothing was built: {why}.")
         return 1
     failed = 0
-    with notebooks.clean_room(pinned.PINNED) as env:
+    with kernels.clean_room(pinned.PINNED) as env:
         for source in sources:
             start = time.monotonic()
             try:
                 target = build(source, data, env)
-                print(f"{notebooks.shown(target)} built in {time.monotonic() - start:.1f} s", flush=True)
-            except notebooks.NotebookFailed as failure:
-                print(f"{failure}\n{notebooks.shown(source.with_suffix('.ipynb'))} was left as it was.", flush=True)
+                print(f"{notebooks.short_path(target)} built in {time.monotonic() - start:.1f} s", flush=True)
+            except kernels.NotebookFailed as failure:
+                print(
+                    f"{failure}\n{notebooks.short_path(source.with_suffix('.ipynb'))} was left as it was.", flush=True
+                )
                 failed += 1
     return int(failed > 0)
 

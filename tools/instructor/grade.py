@@ -34,7 +34,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tools.instructor import messages, sandbox, seal, student
-from tools.shared import notebooks, pairs, pinned
+from tools.shared import kernels, notebooks, pairs, pinned
 
 LARGEST = 100 << 20  # bytes of a submitted notebook: its outputs may be large
 MOST_CODE = 1 << 20  # characters of its cells
@@ -161,7 +161,7 @@ class Course:
         self.exercises = student.exercises(self.notebook)
         arithmetic = {"OPENBLAS_NUM_THREADS": "1"} if pinned.obstacle() else pinned.PINNED
         settings = {"NNLIB_DATA": "sample", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
-        with notebooks.clean_room(arithmetic, **settings) as env:
+        with kernels.clean_room(arithmetic, **settings) as env:
             env = {name: env[name] for name in env if name in settings or ENVIRONMENT.fullmatch(name)}
             env.pop("NNLIB_DATA_DIR", None)
             command = [sys.executable, "-W", "ignore", "-m", "tools.instructor.seal"]
@@ -177,7 +177,7 @@ class Course:
         if number:
             self.close()
             cell, heading = notebooks.code_cells(self.notebook)[number - 1]
-            raise CannotGrade(notebooks.describe(source.stem, number, heading, "raised an error", cell.source, said))
+            raise CannotGrade(kernels.describe(source.stem, number, heading, "raised an error", cell.source, said))
 
     def execute(self) -> list:
         """Have `orders` executed. Returns [0, where answers are taken] or [number of a cell, its error]."""
@@ -259,7 +259,10 @@ def forget_courses() -> None:
 
 def depends_on(source: Path) -> list[Path]:
     """Return the files that a verdict on an answer to this notebook depends on."""
-    root, parts = notebooks.ROOT, (sys.modules[__name__], messages, sandbox, seal, student, notebooks, pairs, pinned)
+    root, parts = (
+        notebooks.ROOT,
+        (sys.modules[__name__], messages, sandbox, seal, student, kernels, notebooks, pairs, pinned),
+    )
     files = {
         source,
         root / "constraints.txt",
@@ -428,8 +431,8 @@ def main() -> int:
     for place in (options.submissions, options.into, options.notebooks, notebooks.ROOT / "tests"):
         if open_to_all := [path for path in sandbox.READABLE if place.resolve().is_relative_to(path)]:
             sys.exit(f"Nothing was graded. Any answer could read {place}: it lies in {open_to_all[0]}.")
-    wanted = [source.stem for source in notebooks.find(options.notebooks, options.names)]
-    sources = {source.stem: source.resolve() for source in notebooks.find(options.notebooks)}
+    wanted = [source.stem for source in notebooks.select(options.notebooks, options.names)]
+    sources = {source.stem: source.resolve() for source in notebooks.select(options.notebooks)}
     courses, headings = {}, {}
     for name, source in sources.items():
         notebook = notebooks.read_source(source)
@@ -479,7 +482,7 @@ def main() -> int:
     print(*failures, note, ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())), sep="\n")
     print(
         f"The table has every student ({len(table)}) and every exercise ({len(columns)}): "
-        f"{notebooks.shown(options.into.resolve())}/grades.html and grades.csv."
+        f"{notebooks.short_path(options.into.resolve())}/grades.html and grades.csv."
     )
     return int(bool(failures))
 

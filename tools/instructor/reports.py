@@ -87,7 +87,7 @@ def read(path: Path, work: Path, students: bool = False) -> Report:
         else:
             notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises whatever the damage leads to
-        raise ReportFailed(f"{notebooks.shown(path)} can't be read: {error}") from None
+        raise ReportFailed(f"{notebooks.short_path(path)} can't be read: {error}") from None
     facts = describe(notebook) if path.suffix == ".ipynb" else {}
     cells, title, last = [], "", "at the top"
     for node in notebook.cells:
@@ -490,7 +490,7 @@ def main() -> int:
         path = Path(name).expanduser().resolve()
         folder, wanted = (path, []) if path.is_dir() else (options.notebooks, [name])
         is_file = path.suffix == ".ipynb" and path.is_file()
-        paths += [path] if is_file else notebooks.find(folder, wanted, ".ipynb")
+        paths += [path] if is_file else notebooks.select(folder, wanted, ".ipynb")
     folder = options.to / ("students" * options.students)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name).resolve()
@@ -499,10 +499,10 @@ def main() -> int:
             try:
                 if path != "course":
                     reports.append(render(path, work, folder, options.students))
-                    print(f"{notebooks.shown(folder / reports[-1].name)}.pdf and .html", flush=True)
+                    print(f"{notebooks.short_path(folder / reports[-1].name)}.pdf and .html", flush=True)
                 elif not failures and all(Path(name).is_dir() for name in options.names):
                     render_course(reports, work, folder)
-                    print(notebooks.shown(folder / "course.pdf"))
+                    print(notebooks.short_path(folder / "course.pdf"))
             except ReportFailed as failure:
                 failures.append(failure)
     for failure in failures:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import nbformat
 
-from tools.shared import notebooks, pinned
+from tools.shared import kernels, notebooks, pinned
 
 
 async def run_one(source: Path, results: Path, data: dict, environment: str, env: dict[str, str]) -> dict:
     """Execute one notebook into `results` and return its row of the table."""
     notebook, start, failure = notebooks.read_source(source), time.monotonic(), None
     try:
-        await notebooks.execute(notebook, source.stem, source.parent, env)
-    except notebooks.NotebookFailed as failed:
+        await kernels.execute(notebook, source.stem, source.parent, env)
+    except kernels.NotebookFailed as failed:
         failure = failed
     used = {name: data[name] for name in notebooks.datasets_used(notebook)}
     notebook.metadata["nnlib"] = {"datasets": used, "environment": environment}
@@ -50,7 +50,7 @@ def moved_lines(notebook: nbformat.NotebookNode, path: Path, data: dict) -> list
         f"cell [{number}]: {line}"
         for number, ((before, _), (now, _)) in enumerate(zip(old, new, strict=True), 1)
         if "nbval-ignore-output" not in notebooks.tags(now) and not notebooks.is_left_out(now)
-        for line in notebooks.differing_lines(before.outputs, now.outputs)
+        for line in kernels.differing_lines(before.outputs, now.outputs)
     ]
 
 
@@ -74,15 +74,15 @@ def main() -> int:
     )
     if options.jobs < 1:
         sys.exit(f"--jobs (make run JOBS=...) is how many notebooks run at a time, 1 or more, not {options.jobs}.")
-    sources = notebooks.find(options.notebooks, options.names)
+    sources = notebooks.select(options.notebooks, options.names)
     named = {source.stem: notebooks.read_source(source) for source in sources}
-    data, why = notebooks.resolve(list(named.values())), pinned.obstacle()
+    data, why = notebooks.load_data(list(named.values())), pinned.obstacle()
     if why:
         print(f"The last digits may differ from the stored ones: {why}.")
     print("\n".join(notebooks.what_is_left_out(named)), end="")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended as by Ctrl-C: no kernel stays behind
     start = time.monotonic()
-    with notebooks.clean_room({} if why else pinned.PINNED) as env:
+    with kernels.clean_room({} if why else pinned.PINNED) as env:
         tasks = [(source, options.results, data, pinned.arithmetic_in_words(why), env) for source in sources]
         try:
             rows = asyncio.run(run_all(tasks, options.jobs))
@@ -93,7 +93,7 @@ def main() -> int:
     beside = f", {options.jobs} at a time: clocks in them were read beside a neighbour" if options.jobs > 1 else ""
     used = "; ".join(f"{dataset['title']}, {dataset['source']}" for dataset in data.values())
     print(f"In {time.monotonic() - start:.0f} s{beside}. Data: {used or 'none used'}.")
-    print(f"The executed notebooks are in {notebooks.shown(options.results)}/.")
+    print(f"The executed notebooks are in {notebooks.short_path(options.results)}/.")
     return int(any(row["result"] == "FAILED" for row in rows))
 
 

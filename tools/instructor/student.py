@@ -168,11 +168,11 @@ def main() -> int:
         into={"type": Path, "default": notebooks.ROOT / "student", "metavar": "FOLDER", "help": "student/"},
     )
     contents = {}
-    for source in notebooks.find(options.notebooks, options.names):
+    for source in notebooks.select(options.notebooks, options.names):
         contents |= files(source, options.format)
     done = write(options.into, contents)
     for name, what in done.items():
-        print(f"{notebooks.shown(options.into / name)}: {what}")
+        print(f"{notebooks.short_path(options.into / name)}: {what}")
     if "left as it was" in done.values():
         print("What was left as it was has been changed since it was made. Move it away, and you get a fresh one.")
     return 0

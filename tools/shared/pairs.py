@@ -33,9 +33,9 @@ def difference(source: Path) -> str | None:
     stored = source.with_suffix(".ipynb")
     mend = f"make build NOTEBOOK={source.stem}"
     if not stored.exists():
-        return f"{notebooks.shown(source)} has no .ipynb beside it yet:\n    {mend}"
+        return f"{notebooks.short_path(source)} has no .ipynb beside it yet:\n    {mend}"
     halves = [outline(nbformat.read(stored, as_version=4)), outline(notebooks.read_source(source))]
-    names = [notebooks.shown(stored), notebooks.shown(source)]
+    names = [notebooks.short_path(stored), notebooks.short_path(source)]
     diff = "\n".join(difflib.unified_diff(*halves, *names, lineterm=""))
     if not diff:
         return None
@@ -54,9 +54,9 @@ def orphans(folder: Path) -> list[Path]:
 def main() -> int:
     """Print every difference; 1 if there is any."""
     options = notebooks.arguments(__doc__)
-    sources = notebooks.find(options.notebooks, options.names)
+    sources = notebooks.select(options.notebooks, options.names)
     found = [text for source in sources if (text := difference(source))]
-    found += [f"{notebooks.shown(path)} has no .py beside it." for path in orphans(options.notebooks)]
+    found += [f"{notebooks.short_path(path)} has no .py beside it." for path in orphans(options.notebooks)]
     print("\n\n".join(found) or f"{len(sources)} notebook pair(s) agree.")
     return int(bool(found))
 

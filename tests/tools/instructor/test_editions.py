@@ -13,10 +13,10 @@ import sys
 import pytest
 
 from tools.instructor import grade, sandbox, student
-from tools.shared import notebooks, pinned
+from tools.shared import kernels, notebooks, pinned
 from tools.shared.notebooks import ROOT, tags
 
-SOURCES = notebooks.find(ROOT / "notebooks")
+SOURCES = notebooks.select(ROOT / "notebooks")
 
 
 def rehearse(source):
@@ -59,7 +59,7 @@ def run(cells, space):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="one run for both needs fork (not on Windows)")
 @pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
 def test_the_stubs_fail_at_the_checks_alone_and_the_solutions_nowhere(source, tmp_path):
-    with notebooks.clean_room({} if pinned.obstacle() else pinned.PINNED, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
+    with kernels.clean_room({} if pinned.obstacle() else pinned.PINNED, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
         command = [sys.executable, "-W", "ignore", "-m", "tests.tools.instructor.test_editions", str(source)]
         env = env | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8")

@@ -647,7 +647,7 @@ def test_a_course_whose_own_solution_fails_grades_nobody_and_says_so_in_the_tabl
         assert all(verdict.startswith("not graded: ") for verdict in read(tmp_path / "out")["jane"][1:])
 
 
-@pytest.mark.parametrize("source", notebooks.find(ROOT / "notebooks"), ids=lambda source: source.stem)
+@pytest.mark.parametrize("source", notebooks.select(ROOT / "notebooks"), ids=lambda source: source.stem)
 def test_the_process_of_a_notebook_is_told_of_no_exercise_no_solution_and_no_check(source):
     notebook = notebooks.read_source(source)
     exercises = student.exercises(notebook)

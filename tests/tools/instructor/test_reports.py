@@ -145,7 +145,7 @@ def course(tmp_path_factory):
     """The committed notebooks, each rendered and all bound together: (work, reports, the folder with the PDFs)."""
     folder, rendered = tmp_path_factory.mktemp("course"), []
     work = workshop(folder / "work")
-    for path in notebooks.find(notebooks.ROOT / "notebooks", suffix=".ipynb"):
+    for path in notebooks.select(notebooks.ROOT / "notebooks", suffix=".ipynb"):
         rendered.append(reports.render(path, work, folder))
     reports.render_course(rendered, work, folder)
     return work, rendered, folder

@@ -15,7 +15,7 @@ from tools.instructor import student
 from tools.shared import notebooks
 from tools.shared.notebooks import ROOT, tags
 
-SOURCES = notebooks.find(ROOT / "notebooks")
+SOURCES = notebooks.select(ROOT / "notebooks")
 every_notebook = pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
 
 TINY = """\

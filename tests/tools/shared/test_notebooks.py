@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from tests.tools.small_course import STEADY, write
-from tools.shared import notebooks
+from tools.shared import kernels, notebooks
 
 
 def stored_notebook(fingerprint):
@@ -18,7 +18,7 @@ def stored_notebook(fingerprint):
 
 def test_a_difference_is_worded():
     def first_difference(stored, fresh):
-        return next(notebooks.differing_lines(stored, fresh), None)
+        return next(kernels.differing_lines(stored, fresh), None)
 
     def out(*texts):
         return [nbformat.v4.new_output("stream", name="stdout", text=text) for text in texts]
@@ -56,11 +56,13 @@ def test_the_table_is_aligned():
 
 def test_unknown_and_missing_notebooks_are_named(tmp_path):
     with pytest.raises(SystemExit, match="no notebook"):
-        notebooks.find(tmp_path)
+        notebooks.select(tmp_path)
     write(tmp_path, "01_steady", STEADY)
-    assert notebooks.find(tmp_path, ["01_steady.py"]) == notebooks.find(tmp_path, [str(Path("notebooks/01_steady"))])
-    with pytest.raises(SystemExit, match=r"No notebook 02_other .* there is 01_steady"):
-        notebooks.find(tmp_path, ["02_other"])
+    assert notebooks.select(tmp_path, ["01_steady.py"]) == notebooks.select(
+        tmp_path, [str(Path("notebooks/01_steady"))]
+    )
+    with pytest.raises(SystemExit, match=r"No notebook 02_other .* only 01_steady"):
+        notebooks.select(tmp_path, ["02_other"])
 
 
 def test_digits_are_compared_only_where_they_can_agree():
