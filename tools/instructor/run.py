@@ -14,15 +14,14 @@ import nbformat
 from tools.shared import kernels, notebooks, pinned
 
 
-async def run_one(source: Path, results: Path, data: dict, environment: str, env: dict[str, str]) -> dict:
+async def run_one(source: Path, notebook: nbformat.NotebookNode, results: Path, data: dict, env: dict) -> dict:
     """Execute one notebook into `results` and return its row of the table."""
-    notebook, start, failure = notebooks.read_source(source), time.monotonic(), None
+    start, failure = time.monotonic(), None
     try:
-        await kernels.execute(notebook, source.stem, source.parent, env)
+        await kernels.execute(notebook, source, data, env)
     except kernels.NotebookFailed as failed:
         failure = failed
-    used = {name: data[name] for name in notebooks.datasets_used(notebook)}
-    notebook.metadata["nnlib"] = {"datasets": used, "environment": environment}
+    notebook.metadata["nnlib"]["environment"] = pinned.arithmetic_in_words(pinned.obstacle())
     notebooks.write(notebook, results / f"{source.stem}.ipynb")
     executed = [cell for cell, _ in notebooks.code_cells(notebook) if cell.execution_count is not None]
     row = {
@@ -54,15 +53,15 @@ def moved_lines(notebook: nbformat.NotebookNode, path: Path, data: dict) -> list
     ]
 
 
-async def run_all(tasks: list[tuple], at_a_time: int) -> list[dict]:
-    """Run the tasks (the arguments of `run_one`) side by side, each in a kernel of its own."""
+async def run_all(selected: dict, at_a_time: int, *more) -> list[dict]:
+    """Run the notebooks side by side, each in a kernel of its own. more: the other arguments of `run_one`."""
     room = asyncio.Semaphore(at_a_time)
 
-    async def one(task):
+    async def one(source, notebook):
         async with room:
-            return await run_one(*task)
+            return await run_one(source, notebook, *more)
 
-    return await asyncio.gather(*map(one, tasks))
+    return await asyncio.gather(*(one(*item) for item in selected.items()))
 
 
 def main() -> int:
@@ -74,25 +73,22 @@ def main() -> int:
     )
     if options.jobs < 1:
         sys.exit(f"--jobs (make run JOBS=...) is how many notebooks run at a time, 1 or more, not {options.jobs}.")
-    sources = notebooks.select(options.notebooks, options.names)
-    named = {source.stem: notebooks.read_source(source) for source in sources}
-    data, why = notebooks.load_data(list(named.values())), pinned.obstacle()
-    if why:
+    selected, data = notebooks.read_selected(options)
+    if why := pinned.obstacle():
         print(f"The last digits may differ from the stored ones: {why}.")
-    print("\n".join(notebooks.what_is_left_out(named)), end="")
+    for line in notebooks.what_is_left_out(selected):
+        print(line)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended as by Ctrl-C: no kernel stays behind
     start = time.monotonic()
     with kernels.clean_room({} if why else pinned.PINNED) as env:
-        tasks = [(source, options.results, data, pinned.arithmetic_in_words(why), env) for source in sources]
         try:
-            rows = asyncio.run(run_all(tasks, options.jobs))
+            rows = asyncio.run(run_all(selected, options.jobs, options.results, data, env))
         except KeyboardInterrupt:
             print("\nInterrupted: what was still running has been ended.")
             return 130
-    print(f"\n{notebooks.table(rows)}\n")
     beside = f", {options.jobs} at a time: clocks in them were read beside a neighbour" if options.jobs > 1 else ""
     used = "; ".join(f"{dataset['title']}, {dataset['source']}" for dataset in data.values())
-    print(f"In {time.monotonic() - start:.0f} s{beside}. Data: {used or 'none used'}.")
+    print(f"\n{notebooks.table(rows)}\n\nIn {time.monotonic() - start:.0f} s{beside}. Data: {used or 'none used'}.")
     print(f"The executed notebooks are in {notebooks.short_path(options.results)}/.")
     return int(any(row["result"] == "FAILED" for row in rows))
 

@@ -8,11 +8,10 @@ source's cells and ids, so the same source gives the same bytes. A file that was
 never overwritten: `.editions.json` beside the editions remembers the SHA-256 of all that was ever written.
 """
 
-import ast
-import contextlib
 import hashlib
 import json
 import re
+import symtable
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ from tools.shared import notebooks, pairs
 from tools.shared.notebooks import tags
 
 STUB = 'raise NotImplementedError("not written yet")'
+STUB_LINE = re.compile(rf"^( *){re.escape(STUB)}$", re.MULTILINE)
+NBGRADER_REGION = rf"\1### BEGIN SOLUTION\n\1{STUB}\n\1### END SOLUTION"  # nbgrader puts a stub in its place
 NBGRADER_CONFIG = f"""\
 # Made by `make student FORMAT=nbgrader`. In this folder: nbgrader generate_assignment 01_mlp, and so on.
 c = get_config()
@@ -49,31 +50,20 @@ class Exercise:
 
 def defined(source: str) -> list[str]:
     """Return the names that a cell binds at its top level by def, class or assignment."""
-    names = []
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names += [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
-    return names
+    symbols = symtable.symtable(source, "cell", "exec").get_symbols()
+    return [symbol.get_name() for symbol in symbols if symbol.is_assigned()]
 
 
 def exercises(notebook: nbformat.NotebookNode) -> list[Exercise]:
-    """Return a course notebook's exercises, in order. Raises ValueError for one that lacks a name or a check."""
-    found, solutions, open_stub = [], [], None
+    """Return a course notebook's exercises, in order: each is a stub, its solutions, and the check that ends it."""
+    found, stub, solutions = [], None, []
     for cell, heading in notebooks.code_cells(notebook):
         if "exercise" in tags(cell):
-            open_stub, solutions = cell, []
+            stub, solutions = cell, []
         elif "solution" in tags(cell):
             solutions.append(cell)
         elif "check" in tags(cell):
-            if open_stub is None or not (names := defined(open_stub.source)):
-                raise ValueError(f'the check under "{heading}" needs an exercise before it that defines a name')
-            found.append(Exercise(heading, names, open_stub, solutions, cell))
-            open_stub = None
-    if open_stub is not None:
-        raise ValueError(f"the last exercise ({defined(open_stub.source)}) has no check")
+            found.append(Exercise(heading, defined(stub.source), stub, solutions, cell))
     return found
 
 
@@ -94,7 +84,7 @@ def edition(source: Path, form: str = "plain") -> nbformat.NotebookNode:
     if form == "nbgrader":
         for exercise in exercises(notebook):
             name = exercise.names[0]
-            exercise.stub.source = _region(exercise.stub.source, f"{source.stem}, exercise {name}")
+            exercise.stub.source = STUB_LINE.sub(NBGRADER_REGION, exercise.stub.source)
             exercise.stub.metadata["nbgrader"] = _nbgrader(name, solution=True, locked=False)
             exercise.check.metadata["nbgrader"] = _nbgrader(f"check-{name}", grade=True, points=1)
     notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
@@ -104,15 +94,6 @@ def edition(source: Path, form: str = "plain") -> nbformat.NotebookNode:
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata["nnlib"] = {"edition": "student", "notebook": source.stem}
     return notebook
-
-
-def _region(source, where):
-    """Return a stub whose placeholders stand in nbgrader's solution regions, which nbgrader turns into the stub."""
-    if STUB not in source:
-        sys.exit(f"{where}: nbgrader needs the line {STUB} in the stub.")
-    return re.sub(
-        rf"^( *){re.escape(STUB)}$", rf"\1### BEGIN SOLUTION\n\1{STUB}\n\1### END SOLUTION", source, flags=re.MULTILINE
-    )
 
 
 def _nbgrader(grade_id, grade=False, solution=False, locked=True, **points):
@@ -136,27 +117,23 @@ def files(source: Path, form: str) -> dict[str, bytes]:
 def write(folder: Path, contents: dict[str, bytes]) -> dict[str, str]:
     """Write files into `folder`, but none over one that somebody else has written or changed.
 
-    Returns relative path -> "written", "up to date" or "left as it was". The record of a file's hash is on the disk
-    before the file is, so an interruption in between makes nobody's file ours and none of ours somebody's.
+    Returns relative path -> "written", "up to date" or "left as it was". The record has a file's hash before the disk
+    has the file, so an interruption in between makes nobody's file ours and none of ours somebody's.
     """
-    record = folder / ".editions.json"
-    ours = {}
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # no record, or none that can be read
-        ours = {name: [*hashes] for name, hashes in json.loads(record.read_text("utf-8")).items()}
-    done = {}
+    record, done = folder / ".editions.json", {}
+    ours = set(re.findall("[0-9a-f]{64}", record.read_text("utf-8", "replace"))) if record.is_file() else set()
     for name, content in contents.items():
         path, new = folder / name, hashlib.sha256(content).hexdigest()
         old = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        if old == new:
-            done[name] = "up to date"
-        elif path.is_symlink() or (path.exists() and old not in ours.get(name, [])):
+        if old != new and (path.is_symlink() or (path.exists() and old not in ours)):
             done[name] = "left as it was"
             continue
-        ours[name] = sorted({*ours.get(name, []), new})
-        notebooks.replace(record, json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n")
+        if new not in ours:
+            ours.add(new)
+            notebooks.replace(record, json.dumps(sorted(ours), indent=1).encode())
         if old != new:
             notebooks.replace(path, content)
-            done[name] = "written"
+        done[name] = "up to date" if old == new else "written"
     return done
 
 

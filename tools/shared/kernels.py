@@ -27,7 +27,7 @@ from tqdm import tqdm
 from traitlets import default
 
 from tools.shared import pinned
-from tools.shared.notebooks import CACHE, code_cells, printed, tags
+from tools.shared.notebooks import CACHE, code_cells, datasets_used, printed, tags
 
 CELL_TIMEOUT = 900  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -80,19 +80,21 @@ class Kernel(AsyncKernelManager):
         return ThisPython()
 
 
-async def execute(notebook: nbformat.NotebookNode, name: str, folder: Path, env: dict[str, str]) -> None:
-    """Run every cell of the notebook in `folder` and keep the outputs in it; raise NotebookFailed at the first fault.
+async def execute(notebook: nbformat.NotebookNode, source: Path, data: dict, env: dict[str, str]) -> None:
+    """Run every cell of a notebook in its source's folder; keep in it the outputs, and which data sets it used.
 
-    A message on stderr is a fault (a warning is never what a reader should see, and it carries paths), and so is a cell
-    tagged raises-exception that raises nothing. When this is cancelled, the kernel is ended.
+    Raises NotebookFailed at the first fault. A message on stderr is one (a warning is never what a reader should see,
+    and it carries paths), and so is a cell tagged raises-exception that raises nothing. When this is cancelled, the
+    kernel is ended.
     """
     cells, begun = code_cells(notebook), 0
+    notebook.metadata["nnlib"] = {"datasets": {name: data[name] for name in datasets_used(notebook)}}
 
     def fail(number, what, detail=""):
         cell, heading = cells[max(number, 1) - 1]
-        raise NotebookFailed(name, number, heading, what, cell.source, detail) from None
+        raise NotebookFailed(source.stem, number, heading, what, cell.source, detail) from None
 
-    with tqdm(total=len(cells), desc=name, unit="cell", leave=False, disable=None) as bar:
+    with tqdm(total=len(cells), desc=source.stem, unit="cell", leave=False, disable=None) as bar:
 
         def before(cell, cell_index):
             nonlocal begun
@@ -104,7 +106,7 @@ async def execute(notebook: nbformat.NotebookNode, name: str, folder: Path, env:
             notebook,
             timeout=CELL_TIMEOUT,
             kernel_manager_class=Kernel,
-            resources={"metadata": {"path": str(folder)}},
+            resources={"metadata": {"path": str(source.parent)}},
             record_timing=False,
             coalesce_streams=True,
             on_cell_execute=before,
@@ -123,7 +125,16 @@ async def execute(notebook: nbformat.NotebookNode, name: str, folder: Path, env:
     for number, (cell, _) in enumerate(cells, 1):
         if fault := fault_of(cell, cell.outputs):
             fail(number, *fault)
+        for output in cell.outputs:
+            if output.output_type == "error":
+                output.traceback = [_without_folders(line) for line in output.traceback]
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+
+
+def _without_folders(line):
+    """Write a path in a traceback from the repository's root, not from where it lies on this machine."""
+    root = f"{pinned.ROOT}{os.sep}"
+    return line.replace(root, "").replace(root.replace(str(Path.home()), "~", 1), "")
 
 
 def _leave_signals_alone(*_):

@@ -22,11 +22,13 @@ FOLDED = re.compile(r"\s*The\s+folded\s+cell\b.*?(?=\n\n|\Z)", re.DOTALL)  # the
 # -------------------------------------------------------------------------------------------------- finding and reading
 
 
-def arguments(doc: str, **more: dict) -> argparse.Namespace:
-    """Read the command line: names of notebooks (all of them by default), --notebooks FOLDER, and `more` options."""
+def arguments(doc: str, *folders: str, **more: dict) -> argparse.Namespace:
+    """Read the command line: `folders`, names of notebooks (none: all), --notebooks FOLDER, and `more` options."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a Windows console may not know every character of a heading
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in folders:
+        parser.add_argument(name, type=Path, metavar="FOLDER")
     parser.add_argument("names", nargs="*", metavar="NOTEBOOK", help="01_mlp, or 01_mlp.py; none: all of them")
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", metavar="FOLDER", help="where they are")
     for name, options in more.items():
@@ -124,9 +126,9 @@ def is_left_out(cell: nbformat.NotebookNode) -> bool:
     return "torch" in tags(cell) and importlib.util.find_spec("torch") is None
 
 
-def what_is_left_out(named: dict[str, nbformat.NotebookNode]) -> list[str]:
-    """Return one line for each of these notebooks (by name) that has cells which are left out."""
-    counts = {name: sum(is_left_out(cell) for cell, _ in code_cells(notebook)) for name, notebook in named.items()}
+def what_is_left_out(selected: dict[Path, nbformat.NotebookNode]) -> list[str]:
+    """Return one line for each of these notebooks (by path) that has cells which are left out."""
+    counts = {path.stem: sum(is_left_out(cell) for cell, _ in code_cells(book)) for path, book in selected.items()}
     return [torch_is_missing(name, count) for name, count in counts.items() if count]
 
 
@@ -136,6 +138,12 @@ def torch_is_missing(name: str, count: int) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- the data
+
+
+def read_selected(options: argparse.Namespace) -> tuple[dict[Path, nbformat.NotebookNode], dict]:
+    """Return the sources that `options` (see `arguments`) ask for, by path, and the data that they use."""
+    selected = {source: read_source(source) for source in select(options.notebooks, options.names)}
+    return selected, load_data(list(selected.values()))
 
 
 def load_data(notebooks: list[nbformat.NotebookNode]) -> dict[str, dict[str, str]]:
