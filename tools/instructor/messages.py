@@ -9,7 +9,6 @@ import builtins
 import collections.abc
 import contextlib
 import io
-import numbers
 import pickle
 from multiprocessing.connection import Connection
 
@@ -17,7 +16,8 @@ import numpy as np
 
 LONGEST_MESSAGE = 1 << 28  # bytes
 LONGEST_TEXT = 600  # characters of an error message
-AS_IT_IS = {type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset}
+PLAIN = (int, float, str, bytes, list, tuple, dict, set, frozenset)
+AS_IT_IS = {type(None), bool, *PLAIN}
 KINDS_OF_ARRAYS = "biufcSUmM"  # no objects, no records
 
 
@@ -55,17 +55,11 @@ class Writer(pickle.Pickler):
             if array.dtype.kind in KINDS_OF_ARRAYS:
                 scalar = isinstance(value, np.generic)
                 return "array", array.dtype.str, array.shape, array.tobytes(), array.flags.writeable, scalar
-        for plain in AS_IT_IS - {type(None), bool}:
+        for plain in PLAIN:
             if isinstance(value, plain):
                 return "plain", plain(value)
-        if isinstance(value, complex):
-            return "complex", value.real, value.imag
-        if isinstance(value, collections.abc.Set):
-            return "plain", set(value)
-        if isinstance(value, range | collections.abc.Iterator | collections.abc.ValuesView):
+        if issubclass(type(value), collections.abc.Iterable):
             return "plain", list(value)
-        if isinstance(value, numbers.Rational):
-            return "plain", float(value)
         if callable(value):
             self.functions.append(value)
             return "function", len(self.functions) - 1, str(getattr(value, "__name__", "it"))[:100]
@@ -82,8 +76,6 @@ class Reader(pickle.Unpickler):
         match spelled:
             case "plain", value:
                 return value
-            case "complex", float(real), float(imaginary):
-                return complex(real, imaginary)
             case "array", str(dtype), tuple(shape), bytes(content), bool(writeable), scalar:
                 if np.dtype(dtype).kind in KINDS_OF_ARRAYS:
                     array = np.ndarray(shape, dtype, content).copy()
@@ -172,25 +164,25 @@ class Peer:
 
 def merged(old, new):
     """Return `old` brought to the state of `new`, its copy, in place; or `new` where that can't be."""
-    if type(old) is not type(new) or not isinstance(old, np.random.Generator | np.ndarray | list | tuple | dict | set):
+    if type(old) is not type(new):
         return new
-    if isinstance(old, np.random.Generator):
-        now, then = old.bit_generator.state, new.bit_generator.state
-        if now["state"].get("inc") == then["state"].get("inc"):  # the same sequence, at another place
-            old.bit_generator.state = then
-    elif isinstance(old, np.ndarray):
-        if (old.shape, old.dtype, old.flags.writeable) != (new.shape, new.dtype, True):
+    match old:
+        case np.random.Generator():
+            now, then = old.bit_generator.state, new.bit_generator.state
+            if now["state"].get("inc") == then["state"].get("inc"):  # the same sequence, at another place
+                old.bit_generator.state = then
+        case np.ndarray() if (old.shape, old.dtype, old.flags.writeable) == (new.shape, new.dtype, True):
+            old[...] = new
+        case list():
+            old[:] = [merged(*pair) for pair in zip(old, new, strict=False)] + new[len(old) :]
+        case dict():
+            items = {key: merged(old.get(key), value) for key, value in new.items()}
+            old.clear()
+            old.update(items)
+        case tuple() if len(old) == len(new):
+            return tuple(map(merged, old, new))
+        case _:
             return new
-        old[...] = new
-    elif isinstance(old, list | tuple):
-        items = [merged(*pair) for pair in zip(old, new, strict=False)] + list(new[len(old) :])
-        if isinstance(old, tuple):
-            return tuple(items)
-        old[:] = items
-    else:
-        items = {key: merged(old.get(key), value) for key, value in new.items()} if isinstance(old, dict) else new
-        old.clear()
-        old.update(items)
     return old
 
 

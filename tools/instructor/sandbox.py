@@ -46,14 +46,12 @@ libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def confine(memory: int, seconds: int, keep: list[int]) -> None:
-    """Shut the calling process in: it can compute, read below READABLE, and use the open files `keep`. Nothing else.
+    """Shut the calling process in: it can compute, read below READABLE, and use the open files `keep` and 0 to 2.
 
     memory: bytes that it may take on top of what it has. seconds: of processor time; then it is killed.
     Raises OSError where the kernel refuses; the caller must then not go on.
     """
     refused = system_calls()  # its library is found before this process can't look any more
-    die_with_parent()
-    silence()
     first = 3
     for descriptor in [*sorted(keep), os.sysconf("SC_OPEN_MAX")]:
         os.closerange(first, descriptor)
@@ -69,13 +67,6 @@ def confine(memory: int, seconds: int, keep: list[int]) -> None:
     _check(libc.capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)))  # root's powers, see capset(2), version 3
     _open_only_readable_files()
     refused.load()
-
-
-def silence() -> None:
-    """Connect stdin, stdout and stderr with nothing: gigabytes of print harm nobody."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
 
 
 def die_with_parent() -> None:

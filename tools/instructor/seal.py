@@ -1,9 +1,10 @@
 """Check one answer with the course's own check, where the student's code finds, reaches and misleads nobody.
 
-    python -m tools.instructor.seal
+    python -m tools.instructor.seal NUMBER
 
-executes the cells that come in on stdin, and where it is told to, leaves a copy of itself behind (fork), which listens
-in a temporary folder, 1.sock, 2.sock ... So an answer finds all that stands above its exercise, trained and ready.
+executes the cells that come in on the open socket NUMBER, and where it is told to, leaves a copy of itself behind
+(fork), which listens in a temporary folder, 1.sock, 2.sock ... So an answer finds all that stands above its exercise,
+trained and ready.
 
 The one idea: whoever runs an answer comes from a line of processes that were never told more than the student was: here
 come neither solutions nor checks, and no cell from below the exercise. Each answer runs in a process of its own; only
@@ -17,13 +18,13 @@ import gc
 import json
 import os
 import re
-import select
 import signal
 import socket
 import symtable
 import sys
 import tempfile
 import time
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -43,14 +44,11 @@ def names_of(cell: str) -> tuple[set[str], set[str]]:
         tables = [symtable.symtable(cell, "cell", "exec")]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {a or b for a, b in re.findall(r"^(?:def|class)\s+(\w+)|^(\w+)\s*=", cell, re.MULTILINE)}, set()
-    symbols = tables[0].get_symbols()
-    bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
-    used = {symbol.get_name() for symbol in symbols if symbol.is_referenced()}
-    while tables:
-        for table in tables.pop().get_children():
-            tables.append(table)
-            used |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
-    return bound, used
+    for table in tables:
+        tables += table.get_children()  # and so on, down to the innermost function
+    own, symbols = tables[0].get_symbols(), [symbol for table in tables for symbol in table.get_symbols()]
+    bound = {symbol.get_name() for symbol in own if symbol.is_assigned() or symbol.is_imported()}
+    return bound, {symbol.get_name() for symbol in symbols if symbol.is_global() and symbol.is_referenced()}
 
 
 def select_cells(cells: list[str], names: list[str]) -> list[str]:
@@ -115,36 +113,37 @@ def attempt(connection: Connection, namespace: dict) -> dict:
     Returns {"verdict", "message", "seconds" (of processor time), "changed" (see messages.Peer)}.
     """
     request = json.loads(connection.recv_bytes())
-    names, seconds, limits = request["names"], request["seconds"], (request["memory"], request["seconds"])
-    in_place = request["in_place"]
-    theirs, ours = socket.socketpair()
-    reader, writer = os.pipe()
+    names, in_place, seconds, memory = (request[key] for key in ("names", "in_place", "seconds", "memory"))
+    theirs, ours = Pipe()
+    reader, writer = Pipe(duplex=False)
 
     def answer():
-        functions = [lambda: define(namespace, names, request["cells"])]
-        peer = Peer(Connection(theirs.fileno()), functions, in_place)
+        sandbox.confine(memory, seconds, [theirs.fileno()])
+        peer = Peer(theirs, [lambda: define(namespace, names, request["cells"])], in_place)
         while True:
             peer.answer(*peer.receive()[1:])
 
     def check():
-        peer = Peer(Connection(ours.fileno()), (), in_place)
+        sandbox.confine(memory, seconds, [ours.fileno(), writer.fileno()])
+        peer = Peer(ours, (), in_place)
         verdict = judge(peer, namespace, names, source)
-        os.write(writer, json.dumps([*verdict, peer.changed]).encode())
+        writer.send_bytes(json.dumps([*verdict, peer.changed]).encode())
 
-    processes = [fork(answer, *limits, [theirs.fileno()])]
+    processes = [fork(answer)]
     source = connection.recv_bytes().decode()  # nobody who runs an answer comes from here on
-    processes.append(fork(check, *limits, [ours.fileno(), writer]))
-    for end in (theirs, ours):
+    processes.append(fork(check))
+    for end in (theirs, ours, writer):
         end.close()
-    os.close(writer)
     stopped, ended, used = watch(processes, reader, seconds), [], 0.0
-    told = b"" if stopped else os.read(reader, 1 << 16)
     for process in processes:
         os.kill(process, signal.SIGKILL)
         _, status, usage = os.wait4(process, 0)
         ended.append(os.WTERMSIG(status))
         used = max(used, usage.ru_utime + usage.ru_stime)
-    verdict, message, changed = json.loads(told) if told else ("crashed", "the check did not come to an end", False)
+    try:
+        verdict, message, changed = json.loads(reader.recv_bytes())
+    except EOFError:
+        verdict, message, changed = "crashed", "the check did not come to an end", False
     if stopped:
         verdict, message = stopped
     elif verdict != "passed" and (used > seconds - 0.1 or signal.SIGXCPU in ended):
@@ -154,23 +153,23 @@ def attempt(connection: Connection, namespace: dict) -> dict:
     return {"verdict": verdict, "message": message, "seconds": round(used, 3), "changed": changed}
 
 
-def fork(work, memory: int, seconds: int, keep: list[int]) -> int:
-    """Do `work` in a new process that is shut in, and return its number."""
+def fork(work, *arguments) -> int:
+    """Do `work` in a new process, which ends with this one, and return its number."""
     if process := os.fork():
         return process
     with contextlib.suppress(BaseException):
-        sandbox.confine(memory, seconds, keep)
-        work()
+        sandbox.die_with_parent()
+        work(*arguments)
     os._exit(0)
 
 
-def watch(processes: list[int], reader: int, seconds: int) -> tuple[str, str] | None:
+def watch(processes: list[int], reader: Connection, seconds: int) -> tuple[str, str] | None:
     """Wait until there is something to read. Returns why the processes must be stopped before, as a verdict, or None.
 
     Who sleeps uses no processor time: `seconds` of it are enough. Who waits for a busy machine is given time.
     """
     begun, idle, ticks = time.monotonic(), 0.0, 0
-    while not select.select([reader], [], [], 0.1)[0]:
+    while not reader.poll(0.1):
         stats = [Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split() for process in processes]
         before, ticks = ticks, sum(int(stat[11]) + int(stat[12]) for stat in stats)
         idle += 0.1 * (ticks == before and not {stat[0] for stat in stats} & {b"R", b"D"})
@@ -185,48 +184,37 @@ def watch(processes: list[int], reader: int, seconds: int) -> tuple[str, str] | 
 
 
 def listen(path: str, namespace: dict) -> None:
-    """Fork a process that takes answers at `path` as long as this one lives; another one looks after each.
-
-    It listens before the fork: who asks early waits, and is not turned away.
-    """
+    """Leave a process behind that takes answers at `path`; who asks before it has begun waits."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen(256)
         gc.collect()
         gc.freeze()  # the pages that the processes share stay shared
-        if os.fork():
-            return
-        with contextlib.suppress(BaseException):
-            sandbox.die_with_parent()
-            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who look after an answer
-            while True:
-                line, _ = server.accept()
-                with (
-                    line,
-                    contextlib.suppress(OSError),
-                ):  # too many processes: this answer has crashed, not the next one
-                    if not os.fork():
-                        look_after(Connection(line.detach()), namespace)
-        os._exit(1)
+        fork(take_answers, server, namespace)
 
 
-def look_after(connection: Connection, namespace: dict) -> None:
-    """Be the process of one answer: report what came of it, and end."""
-    with contextlib.suppress(BaseException):
-        sandbox.die_with_parent()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        connection.send_bytes(json.dumps(attempt(connection, namespace)).encode())
-    os._exit(0)
+def take_answers(server: socket.socket, namespace: dict) -> None:
+    """Let a process of its own look after each answer."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    while True:
+        line, _ = server.accept()
+        with line, contextlib.suppress(OSError):  # too many processes: this answer has crashed, not the next one
+            fork(look_after, line, namespace)
 
 
-def main(folder: str) -> None:
+def look_after(line: socket.socket, namespace: dict) -> None:
+    """Report what came of one answer."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    connection = Connection(line.detach())
+    connection.send_bytes(json.dumps(attempt(connection, namespace)).encode())
+
+
+def main(line: Connection, folder: str) -> None:
     """Execute cells as they come in, and listen where told to. Say in the end where, or which cell failed, and stay."""
-    orders, replies = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
-    sandbox.silence()  # what the notebook prints is not asked for here
     sandbox.system_calls()
     os.chdir(folder)
     namespace, reply = {"__name__": "__main__"}, [0, folder]
-    while order := json.loads(orders.recv_bytes()):
+    while order := json.loads(line.recv_bytes()):
         if "exercise" in order:
             listen(f"{order['exercise']}.sock", namespace)
             continue
@@ -236,11 +224,11 @@ def main(folder: str) -> None:
             if not order["may_raise"]:
                 reply = [order["cell"], f"{type(error).__name__}: {error}"]
                 break
-    replies.send_bytes(json.dumps(reply).encode())
-    while not reply[0]:
-        orders.recv_bytes()  # until nobody is there any more
+    line.send_bytes(json.dumps(reply).encode())
+    while True:
+        line.recv_bytes()  # until nobody is there any more
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="course-") as place, contextlib.suppress(EOFError):
-        main(place)
+    with tempfile.TemporaryDirectory(prefix="course-") as place, contextlib.suppress(EOFError, ConnectionResetError):
+        main(Connection(int(sys.argv[1])), place)
