@@ -242,7 +242,8 @@ def test_without_pytorch_its_cells_are_left_out_and_no_others(tmp_path, home):
         shutil.copy(inside / "01_twins.ipynb", inside / f"0{number}_{change.__name__}.ipynb")
         edit(inside / f"0{number}_{change.__name__}.ipynb", change)
 
-    both = plain_pytest(tmp_path, "--nbval", "notebooks", home=home, **there).stdout
+    both = [f"notebooks/{name}.ipynb" for name in ("01_twins", "02_digit")]
+    both = plain_pytest(tmp_path, "--nbval", *both, home=home, **there).stdout
     assert "PyTorch is not installed" not in both and row(both, "01_twins")[2:] == ["3", "1", "0", "passed"]
     assert "stored: twice two is 5" in told(both, "02_digit")
     alone = plain_pytest(tmp_path, "--nbval", "notebooks", home=home, **hidden).stdout
