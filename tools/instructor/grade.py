@@ -1,13 +1,11 @@
 """Check every exercise of every submitted notebook with the course's checks; write one table, students × exercises.
 
-    python -m tools.instructor.grade FOLDER [01_mlp ...]                          make grade SUBMISSIONS=FOLDER
-    python -m tools.instructor.grade FOLDER --scheduler tcp://HOST:8786 [...]     on a Dask cluster
+    python -m tools.instructor.grade FOLDER [01_mlp ...] [--scheduler tcp://HOST:8786]     make grade SUBMISSIONS=FOLDER
 
 FOLDER holds a folder for each student, with their notebooks somewhere in it, or files like jane_01_mlp.ipynb.
 
 The one idea: what is graded is the answer, in the course's own notebook. The course's cells are executed once, on the
 committed sample of the data; each answer then meets them in processes of its own (seal.py, and docs/grading.md).
-Each verdict is written down as it falls (grades/verdicts.jsonl), so an interrupted run goes on where it stopped.
 """
 
 import contextlib
@@ -103,9 +101,6 @@ def find_submissions(folder: Path, courses: dict[str, set[str]]) -> dict[tuple[s
     return found
 
 
-# ------------------------------------------------------------------------------------------- the course, ready to grade
-
-
 class Course:
     """One notebook of the course, executed, in processes that wait for answers (see seal.py).
 
@@ -143,11 +138,10 @@ class Course:
         Who passes so, and has changed something, must pass once more with changes seen, as in the notebook.
         """
         exercise = self.exercises[number - 1]
-        asked = {"names": exercise.names, "cells": cells, "seconds": seconds, "memory": memory}
         for in_place in [True] if exercise.in_place else [False, True]:
             try:
                 with Client(f"{self.folder}/{number}.sock") as line:
-                    line.send_bytes(json.dumps(asked | {"in_place": in_place}).encode())
+                    line.send_bytes(json.dumps([exercise.names, cells, in_place, seconds, memory]).encode())
                     line.send_bytes(exercise.check.source.encode())
                     verdict = json.loads(line.recv_bytes())
             except (OSError, EOFError):
@@ -216,9 +210,6 @@ def executor(options):
         sys.exit("--scheduler needs Dask: make setup-grade (or pip install -e '.[dask]').")
     cluster = Cluster(options.scheduler)
     return cluster.get_executor(pure=False), lambda: cluster.run(forget_courses, on_error="ignore")
-
-
-# ------------------------------------------------------------------------------------------------------- the verdicts
 
 
 def depends_on(source: Path) -> list[Path]:
@@ -311,8 +302,6 @@ def in_a_line(verdict: dict) -> str:
     return ": ".join(filter(None, (verdict["verdict"], " ".join(verdict["message"].split()))))
 
 
-# ---------------------------------------------------------------------------------------------------------- the table
-
 STYLE = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>Grades</title><style>
 table { border-collapse: collapse; }
@@ -345,8 +334,6 @@ def main() -> int:
         memory={"type": int, "default": 2048, "help": "MB that an answer may take (2048)"},
         scheduler={"metavar": "ADDRESS", "help": "tcp://HOST:PORT of a Dask scheduler"},
     )
-    if not options.submissions.is_dir():
-        sys.exit(f"There is no folder {options.submissions}.")
     if not options.scheduler and (why := sandbox.missing()):
         sys.exit(f"Nothing was graded. A submission can't be shut in here: {why}.")
     for place in (options.submissions, options.into, options.notebooks, notebooks.ROOT / "tests"):
@@ -358,10 +345,9 @@ def main() -> int:
         cells = [cell for cell in cells if not {"exercise", "solution"} & set(notebooks.tags(cell))]
         courses[source.stem] = {cell.source.strip() for cell in cells}
     submissions = find_submissions(options.submissions, courses)
-    wanted = [source.resolve() for source in notebooks.select(options.notebooks, options.names)]
-    if not options.names:
-        wanted = [source for source in wanted if any(notebook == source.stem for _, notebook in submissions)]
-    if not submissions or not wanted:
+    handed_in = {notebook for _, notebook in submissions}
+    wanted = [source.resolve() for source in notebooks.select(options.notebooks, options.names or handed_in)]
+    if not handed_in & {source.stem for source in wanted}:
         sys.exit(f"There is no submission in {options.submissions}.")
     folders = [messages.printable(path.name) for path in options.submissions.iterdir() if path.is_dir()]
     students = {who for who, _ in submissions} | {name for name in folders if not name.startswith((".", "__"))}
@@ -393,10 +379,8 @@ def main() -> int:
     write_tables(options.into, rows)
     counts = Counter(verdict.partition(":")[0] for row in rows[1:] for verdict in row[2:])
     print(", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())))
-    print(
-        f"The table has every student ({len(students)}) and every exercise ({len(columns)}): "
-        f"{notebooks.short_path(options.into.resolve())}/grades.html and grades.csv."
-    )
+    size, into = f"every student ({len(students)}) and every exercise ({len(columns)})", options.into.resolve()
+    print(f"The table has {size}: {notebooks.short_path(into)}/grades.html and grades.csv.")
     return int("not graded" in counts)
 
 

@@ -46,8 +46,6 @@ class Writer(pickle.Pickler):
     def persistent_id(self, value):  # noqa: D102
         if type(value) in AS_IT_IS:
             return None
-        if isinstance(value, Lent):
-            return "yours", value._number
         if isinstance(value, np.random.Generator):
             return "generator", value.bit_generator.state
         if hasattr(value, "__array__"):
@@ -87,8 +85,6 @@ class Reader(pickle.Unpickler):
                 return generator
             case "function", int(number), str(name):
                 return Lent(self.peer, number, name)
-            case "yours", int(number):
-                return self.peer.functions[number]
         raise pickle.UnpicklingError("a value of an unknown kind has no place in a message")
 
 
@@ -106,16 +102,18 @@ class Peer:
     def call(self, number: int, arguments: tuple, named: dict):
         """Return what function `number` of the other end returns, or raise what it raises."""
         self.send("call", number, arguments, named)
-        while (message := self.receive())[0] == "call":
-            self.answer(*message[1:])
-        match message:
-            case "result", result, after, bool(changed):
-                self.changed |= changed
-                merged(self.brought_home(arguments, named), after)
-                return result
-            case "error", str(kind), str(text):
-                raise exception(kind, text)
-        raise pickle.UnpicklingError("a message of an unknown kind")
+        while True:
+            match self.receive():
+                case "call", *called:
+                    self.answer(*called)
+                case "result", result, after, bool(changed):
+                    self.changed |= changed
+                    merged(self.brought_home(arguments, named), after)
+                    return result
+                case "error", str(kind), str(text):
+                    raise exception(kind, text)
+                case _:
+                    raise pickle.UnpicklingError("a message of an unknown kind")
 
     def answer(self, number: int, arguments: tuple, named: dict) -> None:
         """Call function `number` of this end, and send what comes of it."""
@@ -150,16 +148,14 @@ class Peer:
         except OSError:
             raise Gone from None
 
-    def receive(self) -> tuple:
-        """Return the next message. Raises UnpicklingError for what is none, Gone if nobody is there."""
+    def receive(self):
+        """Return the next message. Raises UnpicklingError for what can't be read, Gone if nobody is there."""
         try:
             reader = Reader(io.BytesIO(self.connection.recv_bytes(LONGEST_MESSAGE)))
         except (OSError, EOFError):
             raise Gone from None
         reader.peer = self
-        if not isinstance(message := reader.load(), tuple) or not message:
-            raise pickle.UnpicklingError("a message of an unknown kind")
-        return message
+        return reader.load()
 
 
 def merged(old, new):

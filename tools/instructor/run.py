@@ -14,11 +14,13 @@ import nbformat
 from tools.shared import kernels, notebooks, pinned
 
 
-async def run_one(source: Path, notebook: nbformat.NotebookNode, results: Path, data: dict, env: dict) -> dict:
-    """Execute one notebook into `results` and return its row of the table."""
-    start, failure = time.monotonic(), None
+async def run_one(source: Path, notebook: nbformat.NotebookNode, results: Path, data: dict, env: dict, room) -> dict:
+    """Execute one notebook into `results`, when there is room, and return its row of the table."""
+    failure = None
     try:
-        await kernels.execute(notebook, source, data, env)
+        async with room:
+            start = time.monotonic()
+            await kernels.execute(notebook, source, data, env)
     except kernels.NotebookFailed as failed:
         failure = failed
     notebook.metadata["nnlib"]["environment"] = pinned.arithmetic_in_words(pinned.obstacle())
@@ -56,12 +58,7 @@ def moved_lines(notebook: nbformat.NotebookNode, path: Path, data: dict) -> list
 async def run_all(selected: dict, at_a_time: int, *more) -> list[dict]:
     """Run the notebooks side by side, each in a kernel of its own. more: the other arguments of `run_one`."""
     room = asyncio.Semaphore(at_a_time)
-
-    async def one(source, notebook):
-        async with room:
-            return await run_one(source, notebook, *more)
-
-    return await asyncio.gather(*(one(*item) for item in selected.items()))
+    return await asyncio.gather(*(run_one(*item, *more, room) for item in selected.items()))
 
 
 def main() -> int:

@@ -1,15 +1,11 @@
 """Check one answer with the course's own check, where the student's code finds, reaches and misleads nobody.
 
-    python -m tools.instructor.seal NUMBER
+`python -m tools.instructor.seal NUMBER` executes the cells that come in on the open socket NUMBER, and where it is told
+to, leaves a copy of itself behind (fork), which listens in a temporary folder, 1.sock, 2.sock ...
 
-executes the cells that come in on the open socket NUMBER, and where it is told to, leaves a copy of itself behind
-(fork), which listens in a temporary folder, 1.sock, 2.sock ... So an answer finds all that stands above its exercise,
-trained and ready.
-
-The one idea: whoever runs an answer comes from a line of processes that were never told more than the student was: here
-come neither solutions nor checks, and no cell from below the exercise. Each answer runs in a process of its own; only
-when that is on its way does the one who looks after it read the check, and starts a second process for it. The two
-talk in messages, see messages.py, and both are shut in, see sandbox.py.
+The one idea: whoever runs an answer comes from a line of processes that were never told more than the student was: no
+solutions, no checks, no cell from below the exercise. Only when an answer is on its way does the process that looks
+after it read the check, and start a second process for it. The two talk in messages.py, shut in by sandbox.py.
 """
 
 import ast
@@ -112,14 +108,13 @@ def attempt(connection: Connection, namespace: dict) -> dict:
 
     Returns {"verdict", "message", "seconds" (of processor time), "changed" (see messages.Peer)}.
     """
-    request = json.loads(connection.recv_bytes())
-    names, in_place, seconds, memory = (request[key] for key in ("names", "in_place", "seconds", "memory"))
+    names, cells, in_place, seconds, memory = json.loads(connection.recv_bytes())
     theirs, ours = Pipe()
     reader, writer = Pipe(duplex=False)
 
     def answer():
         sandbox.confine(memory, seconds, [theirs.fileno()])
-        peer = Peer(theirs, [lambda: define(namespace, names, request["cells"])], in_place)
+        peer = Peer(theirs, [lambda: define(namespace, names, cells)], in_place)
         while True:
             peer.answer(*peer.receive()[1:])
 

@@ -850,7 +850,6 @@ def test_a_forged_message_is_an_error():
         *(("array", "O", (1,), b"x" * 8, True, False), ("array", "i4,f8", (1,), b"x" * 12, True, False), ("what",), ()),
         *(
             ("array", "<f8", (9,), b"x" * 8, True, False),
-            ("yours", 5),
             ("generator", {"bit_generator": "os"}),
             ("plain",),
         ),
