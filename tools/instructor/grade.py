@@ -102,10 +102,7 @@ def find_submissions(folder: Path, courses: dict[str, set[str]]) -> dict[tuple[s
 
 
 class Course:
-    """One notebook of the course, executed, in processes that wait for answers (see seal.py).
-
-    Raises RuntimeError where it can't be executed, with the reason in words.
-    """
+    """One notebook of the course, executed, in processes that wait for answers (seal.py). RuntimeError if it fails."""
 
     def __init__(self, source: Path):
         notebook = notebooks.read_source(source)

@@ -31,9 +31,6 @@ MOST_THREADS = 32
 PATIENCE = 10  # an answer may take so many times its limit of processor time by the clock: machines are busy
 
 
-# ----------------------------------------------------------------------------------------------- the student's process
-
-
 def names_of(cell: str) -> tuple[set[str], set[str]]:
     """Return (the names that a cell binds, the names it uses) at its top level, as far as they can be told."""
     try:
@@ -78,9 +75,6 @@ def define(namespace: dict, names: list[str], cells: list[str]) -> dict:
     return {name: namespace[name] for name in names if chosen}
 
 
-# ------------------------------------------------------------------------------------------------- the check's process
-
-
 def judge(peer: Peer, namespace: dict, names: list[str], check: str) -> tuple[str, str]:
     """Run the check on the student's functions. Returns (verdict, message)."""
     try:
@@ -98,9 +92,6 @@ def judge(peer: Peer, namespace: dict, names: list[str], check: str) -> tuple[st
     except Exception as error:
         return "failed", f"{type(error).__name__}: {said(error)}"
     return "passed", ""
-
-
-# ------------------------------------------------------------------------------------------------------ one answer
 
 
 def attempt(connection: Connection, namespace: dict) -> dict:
@@ -173,9 +164,6 @@ def watch(processes: list[int], reader: Connection, seconds: int) -> tuple[str, 
         if idle >= seconds or time.monotonic() - begun > PATIENCE * seconds:
             return "timed out", f"not done after {seconds} seconds"
     return None
-
-
-# ------------------------------------------------------------------------------------- the course, waiting for answers
 
 
 def listen(path: str, namespace: dict) -> None:

@@ -83,9 +83,8 @@ class Kernel(AsyncKernelManager):
 async def execute(notebook: nbformat.NotebookNode, source: Path, data: dict, env: dict[str, str]) -> None:
     """Run every cell of a notebook in its source's folder; keep in it the outputs, and which data sets it used.
 
-    Raises NotebookFailed at the first fault. A message on stderr is one (a warning is never what a reader should see,
-    and it carries paths), and so is a cell tagged raises-exception that raises nothing. When this is cancelled, the
-    kernel is ended.
+    Raises NotebookFailed at the first fault (see `fault_of`; a warning is never what a reader should see, and it
+    carries paths). When this is cancelled, the kernel is ended.
     """
     cells, begun = code_cells(notebook), 0
     notebook.metadata["nnlib"] = {"datasets": {name: data[name] for name in datasets_used(notebook)}}
