@@ -40,11 +40,17 @@ class Fault(Exception):
 class Notebook(IPyNbFile):
     """A stored notebook: first its pair, then each of its cells, in a kernel of its own."""
 
+    begun = 0  # so many of its cells
     broken = False
 
     def collect(self):
         """Yield the pair, if the source is here, and the code cells: In [1], In [2] ..."""
-        self.nb = nbformat.read(self.path, as_version=4)
+        try:
+            self.nb = nbformat.read(self.path, as_version=4)
+        except Exception as error:  # nbformat raises whatever the damage leads to
+            raise self.CollectError(
+                f"{self.name} can't be read as a notebook: {error}"
+            ) from None
         if self.path.with_suffix(".py").exists():
             yield Pair.from_parent(self, name="the pair")
         for number, (cell, heading) in enumerate(notebooks.code_cells(self.nb), 1):
@@ -59,6 +65,9 @@ class Notebook(IPyNbFile):
             yield item
 
     def setup(self):
+        """Wait: the first cell starts the kernel, and the pair needs none."""
+
+    def start(self):
         """Choose the tier, and start the kernel in its arithmetic and surroundings."""
         data = notebooks.load_data([self.nb])
         self.same_data = notebooks.same_data(self.nb, data)
@@ -67,7 +76,13 @@ class Notebook(IPyNbFile):
             why = notebooks.other_data(self.nb, data)
         self.tier = CLAIMS if why else COMPARED
         sources = [f"{dataset['title']}, {dataset['source']}" for dataset in data.values()]
-        self.facts = {"tier": self.tier, "why": why, "data": "; ".join(sources)}
+        cells = len(notebooks.code_cells(self.nb))
+        self.facts = {
+            "tier": self.tier,
+            "why": why,
+            "data": "; ".join(sources),
+            "cells": cells,
+        }
         with ExitStack() as stack:
             env = stack.enter_context(kernels.clean_room(arithmetic(self.config)))
             with mock.patch.dict(os.environ, env, clear=True):
@@ -116,6 +131,14 @@ class Cell(IPyNbCell):
     """A code cell: nbval runs and compares it; the rest is checked here."""
 
     def setup(self):
+        """Leave out a cell that would only fail for want of those before it."""
+        if self.parent.broken:
+            pytest.skip("an earlier cell of this notebook could not be run")
+        if self.cell_num != self.parent.begun + 1:
+            pytest.skip("it needs the cells before it: run the whole notebook")
+        self.parent.begun += 1
+
+    def choose(self):
         """Decide whether the outputs are compared, and note it for the summary."""
         tags = notebooks.tags(self.cell)
         self.left_out = notebooks.is_left_out(self.cell)  # it runs, and does nothing
@@ -124,22 +147,27 @@ class Cell(IPyNbCell):
         kind = COMPARED if self.options["check"] else "executed only"
         self.user_properties += self.parent.facts.items()
         self.user_properties.append(("kind", "left out" if self.left_out else kind))
-        if self.parent.broken:
-            pytest.skip("an earlier cell of this notebook could not be run")
 
     def runtest(self):
         """Run the cell. Whatever is wrong with it is raised as a Fault, in words."""
-        if self.cell.execution_count is None:
-            todo = (
-                "Without a stored output there is nothing to compare. Build the notebook:\n"
-            )
-            todo += f"  {REBUILD.format(self.path.stem)}"
-            raise Fault("has never been run (no execution count)", todo=todo)
+        if self.cell_num == 1:
+            self.parent.start()
+        self.choose()
+        stored = notebooks.claims(self.cell.outputs)  # nbval puts streams together in place
+        if never_run := self.cell.execution_count is None:
+            self.cell.outputs = []
         try:
             super().runtest()
         except NbCellError as error:
             self.explain(error)
-        stored, now = map(notebooks.claims, (self.cell.outputs, self.test_outputs))
+        if self.parent.timed_out:
+            self.explain(None)
+        if never_run:
+            todo = f"There is nothing to compare it with. Build the notebook:\n  {REBUILD}"
+            raise Fault(
+                "has never been run (no execution count)", todo=todo.format(self.path.stem)
+            )
+        now = notebooks.claims(self.test_outputs)
         self.user_properties.append(("claims", now))
         if fault := kernels.fault_of(self.cell, self.test_outputs):
             raise Fault(*fault)
@@ -156,8 +184,11 @@ class Cell(IPyNbCell):
                     "call", "no failure, but not the stored output", moved
                 )
 
-    def explain(self, error: NbCellError):
+    def explain(self, error: NbCellError | None):
         """Put what nbval found into words: the first line that differs, or the error."""
+        if self.parent.timed_out:
+            seconds = self.config.option.nbval_cell_timeout
+            raise Fault(f"was stopped after {seconds:g} seconds", goes_on=False) from None
         said = kernels.last_lines(error.inner_traceback or str(error))
         if str(error) != "Cell outputs differ":
             what = "raised an error" if error.inner_traceback else "could not be run"
@@ -209,18 +240,33 @@ def pytest_collect_file(file_path, parent):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """Run the cells with this very Python, and leave a page of the run in reports/."""
-    if config.option.nbval or config.option.nbval_lax:
-        config.option.nbval_current_env = True
-        if not config.option.htmlpath:
-            config.option.htmlpath = str(config.rootpath / "reports" / "run.html")
-            config.option.self_contained_html = True
-        config.pluginmanager.register(Summary(config, arithmetic(config)), "summary")
+    """Run the cells in this very Python, and leave a page of the run in reports/."""
+    option = config.option
+    if not checks_notebooks(config):
+        return
+    if option.nbval_kernel_name or option.current_env:
+        raise pytest.UsageError(
+            "The notebooks run in this very Python: no kernel to choose."
+        )
+    option.nbval_current_env = True
+    if getattr(option, "dist", "no") not in ("no", "loadscope"):
+        option.dist = "loadfile"  # the cells of a notebook stay together
+    if hasattr(option, "htmlpath") and not option.htmlpath and not option.collectonly:
+        option.htmlpath = str(config.rootpath / "reports" / "run.html")
+        option.self_contained_html = True
+    config.pluginmanager.register(Summary(config, arithmetic(config)), "summary")
+
+
+def checks_notebooks(config) -> bool:
+    """Say whether this run was asked for the notebooks (`pytest` alone is not)."""
+    return getattr(config.option, "nbval", False) or getattr(
+        config.option, "nbval_lax", False
+    )
 
 
 def pytest_report_header(config):
     """Say before anything runs what is compared, and if nothing is, why."""
-    if not (config.option.nbval or config.option.nbval_lax):
+    if not checks_notebooks(config):
         return None
     if why := why_claims_only(config):
         return f"notebooks: claims only, no digits compared: {why}"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.tools.small_course import LOOSE, STEADY, WAITS, edit, environment, pinnable, plain_pytest, tool, write
-from tools.shared import notebooks
+from tools.shared import notebooks, pinned
 
 TWINS = """
 # %% tags=["torch"]
@@ -47,7 +47,12 @@ def built(tmp_path_factory, home):
     (folder / "notebooks").mkdir()
     write(folder / "notebooks", "01_steady", STEADY)
     write(folder / "notebooks", "02_loose", LOOSE)
-    result = tool("author.build", "--notebooks", folder / "notebooks", home=home)
+    if pinned.obstacle():  # then nothing is built, and what make run leaves has to do
+        result = tool(
+            "instructor.run", "--notebooks", folder / "notebooks", "--results", folder / "notebooks", home=home
+        )
+    else:
+        result = tool("author.build", "--notebooks", folder / "notebooks", home=home)
     assert result.returncode == 0, result.stdout
     return folder
 
@@ -192,6 +197,51 @@ def test_the_claims_tier_ignores_digits_but_not_a_false_claim(damaged, home):
     assert row(said, "04_bound")[-1] == "FAILED" and "raised nothing" in told(said, "06_silent_error")
     assert "No failures, but not the stored outputs: 1 cells of 03_digit" in said
     assert "stored: value 0.5001" in html.unescape((damaged / "reports" / "run.html").read_text("utf-8"))
+
+
+def test_one_cell_alone_is_left_out_and_says_why(built, home):
+    result = plain_pytest(built, "--nbval", "notebooks/01_steady.ipynb::In [2]", "-rs", home=home)
+    assert "it needs the cells before it: run the whole notebook" in result.stdout and "1 skipped" in result.stdout
+
+
+def test_a_data_set_that_cannot_be_loaded_is_told_once(tmp_path, home):
+    (tmp_path / "notebooks").mkdir()
+    body = '\n# %%\nfrom nnlib.datasets import load_dataset\n\nload_dataset("mnist")\n\n# %%\nprint("more")\n'
+    source = write(tmp_path / "notebooks", "01_data", body)
+    notebooks.write(notebooks.read_source(source), source.with_suffix(".ipynb"))
+    said = plain_pytest(tmp_path, "--nbval", "-rs", "notebooks", home=home, NNLIB_DATA="smaple").stdout
+    assert "The data set mnist can't be used. NNLIB_DATA=smaple is not known" in told(said, "01_data")
+    assert "1 failed" in said or "1 error" in said
+    assert "an earlier cell of this notebook could not be run" in said and "AttributeError" not in said
+
+
+def test_a_cell_that_takes_too_long_and_a_damaged_notebook_say_so(tmp_path, home):
+    (tmp_path / "notebooks").mkdir()
+    source = write(
+        tmp_path / "notebooks", "01_waits", WAITS.replace("# %%\nimport", '# %% tags=["raises-exception"]\nimport')
+    )
+    stored = notebooks.read_source(source)
+    for cell in stored.cells:
+        cell.update(execution_count=1) if cell.cell_type == "code" else None
+    notebooks.write(stored, source.with_suffix(".ipynb"))
+    slow = plain_pytest(tmp_path, "--nbval", "--nbval-cell-timeout=1", "notebooks", home=home).stdout
+    assert "was stopped after 1 seconds" in told(slow, "01_waits")
+    (tmp_path / "notebooks" / "02_damaged.ipynb").write_text("{}")
+    damaged = plain_pytest(tmp_path, "--nbval", "notebooks", home=home).stdout
+    assert "02_damaged.ipynb can't be read as a notebook" in damaged
+
+
+def test_the_kernels_import_this_checkout_and_stay_together(tmp_path, home):
+    (tmp_path / "notebooks").mkdir()
+    source = write(tmp_path / "notebooks", "01_where", "\n# %%\nimport nnlib\n\n# %%\nprint(nnlib.__file__)\n")
+    stored = notebooks.read_source(source)
+    for cell in stored.cells:
+        cell.execution_count = 1
+    here = notebooks.ROOT / "nnlib" / "__init__.py"
+    stored.cells[1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{here}\n")]
+    notebooks.write(stored, source.with_suffix(".ipynb"))
+    result = plain_pytest(tmp_path, "--nbval", "-n", "2", "notebooks", home=home)  # no --dist loadfile
+    assert result.returncode == 0, result.stdout
 
 
 def test_another_seed_or_other_data_leaves_the_claims(built, home, tmp_path):

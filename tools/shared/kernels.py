@@ -29,7 +29,7 @@ from traitlets import default
 from tools.shared import pinned
 from tools.shared.notebooks import CACHE, code_cells, datasets_used, printed, tags
 
-CELL_TIMEOUT = 900  # seconds
+CELL_TIMEOUT = 2000  # seconds, as nbval has it
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -42,10 +42,14 @@ class NotebookFailed(Exception):
 
 @contextlib.contextmanager
 def clean_room(arithmetic: dict[str, str], **settings: str):
-    """Yield the environment variables for kernels: `arithmetic`, `settings`, and nothing of the user's own set-up."""
+    """Yield the environment variables for kernels: `arithmetic`, `settings`, and nothing of the user's own set-up.
+
+    The nnlib that they import is that of this checkout, whichever is installed.
+    """
     env = pinned.environment(arithmetic)
-    for name in ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONSTARTUP", "PYTHONWARNINGS"):
+    for name in ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONOPTIMIZE"):
         env.pop(name, None)
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(pinned.ROOT), env.get("PYTHONPATH")]))
     if "NNLIB_DATA_DIR" in env:
         env["NNLIB_DATA_DIR"] = os.path.abspath(Path(env["NNLIB_DATA_DIR"]).expanduser())
     env["MPLCONFIGDIR"] = str(CACHE / "matplotlib")

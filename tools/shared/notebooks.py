@@ -143,7 +143,14 @@ def torch_is_missing(name: str, count: int) -> str:
 def read_selected(options: argparse.Namespace) -> tuple[dict[Path, nbformat.NotebookNode], dict]:
     """Return the sources that `options` (see `arguments`) ask for, by path, and the data that they use."""
     selected = {source: read_source(source) for source in select(options.notebooks, options.names)}
-    return selected, load_data(list(selected.values()))
+    try:
+        return selected, load_data(list(selected.values()))
+    except DataUnusable as error:
+        sys.exit(str(error))
+
+
+class DataUnusable(Exception):
+    """Says in words which data set can't be loaded, and why."""
 
 
 def load_data(notebooks: list[nbformat.NotebookNode]) -> dict[str, dict[str, str]]:
@@ -158,7 +165,7 @@ def load_data(notebooks: list[nbformat.NotebookNode]) -> dict[str, dict[str, str
         try:
             dataset = load_dataset(name)
         except (OSError, ValueError) as error:  # a damaged local file: the message says which, and what to do
-            sys.exit(f"The data set {name} can't be used. {error}")
+            raise DataUnusable(f"The data set {name} can't be used. {error}") from None
         data[name] = {"title": dataset.title, "source": dataset.source, "fingerprint": dataset.fingerprint()}
     return data
 

@@ -66,10 +66,12 @@ def obstacle() -> str | None:
 
 def judge(found: dict | None, numpy_version: str) -> str | None:
     """Say what in `found` (see `probe`) is not the pinned arithmetic, or return None."""
-    if found is None or "X86_V3" not in found["features"]:
-        return "this processor lacks AVX2 or FMA, which the pinned kernels need"
+    if found is None:
+        return "NumPy does not start under the pinned settings"
     if found["numpy"] != numpy_version:
         return f"NumPy is {found['numpy']} here, and the stored digits are those of {numpy_version} (make setup)"
+    if "X86_V3" not in found["features"]:
+        return "this processor lacks AVX2 or FMA, which the pinned kernels need"
     if found.get("core") != PINNED["OPENBLAS_CORETYPE"]:
         return f"NumPy here does not compute with its own OpenBLAS's {PINNED['OPENBLAS_CORETYPE']} kernels"
     if found["threads"] != int(PINNED["OPENBLAS_NUM_THREADS"]):
@@ -84,6 +86,7 @@ def arithmetic_in_words(why_not: str | None) -> str:
     return f"NumPy {_pinned_numpy()} in the pinned arithmetic (kernels: {PINNED['OPENBLAS_CORETYPE']}, one BLAS thread)"
 
 
+@functools.cache
 def other_arithmetic() -> dict[str, str]:
     """Return settings far from the pinned ones, which every claim must survive too: the kernels of other processors."""
     if platform.machine() not in ("x86_64", "AMD64"):

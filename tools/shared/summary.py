@@ -8,9 +8,14 @@ import html
 from collections import Counter, defaultdict
 from pathlib import PurePosixPath
 
-from pytest_metadata.plugin import metadata_key
+import pytest
 
 from tools.shared import machine, notebooks
+
+try:
+    from pytest_metadata.plugin import metadata_key
+except ImportError:  # it comes with pytest-html, without which there is no page
+    metadata_key = None
 
 
 class Summary:
@@ -28,8 +33,10 @@ class Summary:
         if not path.endswith(".ipynb"):
             return
         name, noted = PurePosixPath(path).stem, dict(report.user_properties)
-        self.counts[name].update(seconds=report.duration, failed=int(report.failed))
-        self.facts[name].update({fact: noted[fact] for fact in ("tier", "why", "data") if fact in noted})
+        self.counts[name].update(
+            seconds=report.duration, failed=int(report.failed), told=int("kind" in noted and report.when == "call")
+        )
+        self.facts[name].update({fact: noted[fact] for fact in ("tier", "why", "data", "cells") if fact in noted})
         if report.when == "call":
             self.counts[name]["moved"] += noted.get("moved", 0)
             if report.passed and "kind" in noted:
@@ -46,10 +53,16 @@ class Summary:
                 "compared": counts["compared"],
                 "claims held": len(self.claims[name]),
                 "executed only": counts["executed only"],
-                "result": f"{counts['failed']} FAILED" if counts["failed"] else "passed",
+                "result": self.result(name),
             }
             for name, counts in sorted(self.counts.items())
         ]
+
+    def result(self, name: str) -> str:
+        """Return how a notebook ended; it is not finished if cells were interrupted or deselected."""
+        if failed := self.counts[name]["failed"]:
+            return f"{failed} FAILED"
+        return "passed" if self.counts[name]["told"] == self.facts[name].get("cells", 0) else "not finished"
 
     def remarks(self) -> list[str]:
         """Return why notebooks were not compared, what was left out, and where claims held although digits moved."""
@@ -75,13 +88,17 @@ class Summary:
 
     def pytest_sessionstart(self):
         """Tell the page what there is to know about this machine."""
-        if not hasattr(self.config, "workerinput"):  # the workers of xdist leave it to their controller
+        if metadata_key in self.config.stash and not hasattr(
+            self.config, "workerinput"
+        ):  # a worker of xdist has no page
             self.config.stash[metadata_key].update(machine.facts(self.settings))
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report):
         """Name the page."""
         report.title = "Neural networks from scratch: a run of the notebooks"
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix):
         """Put the table, the remarks and the claims above the list of cells."""
         if self.counts:
