@@ -4,6 +4,7 @@ The one idea: everything is made and verified in a scratch folder, then renamed,
 (the network, the disk, the stop button) leaves nothing behind.
 """
 
+import contextlib
 import functools
 import os
 import queue
@@ -31,34 +32,57 @@ class Unavailable(Exception):
 def download(official: Official, homes: list[Path]) -> Path:
     """Fetch what is missing into the first data folder that can be written to; return where the files are.
 
-    Raises Unavailable with the reason.
+    homes: a data folder that the user named, if any, then our own. Raises Unavailable with the reason, and
+    FileNotFoundError where the user's folder would have to be made in one that is not there: its name may be mistyped.
     """
     hosts = {urlsplit(url).netloc: url for each in OFFICIAL.values() for url in each.mirrors}
     if not _network_is_there(tuple(hosts.values())):
         raise Unavailable("no network was found; restart Python to look again")
     for home in homes:
         folder = home / official.folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            scratch = tempfile.TemporaryDirectory(prefix=".download-", dir=folder)
-            break
-        except OSError as error:
-            problem = error.strerror
-    else:
-        raise Unavailable(f"no data folder can be written to ({problem})")
-    with scratch as temporary:
-        temporary, mirrors = Path(temporary), list(official.mirrors)
-        try:
-            for remote, checksum in official.checksums.items():
-                if remote not in official.files:
-                    _unpack(_fetch(mirrors, remote, checksum, temporary), official)
-                elif not find_file(folder, remote):
-                    _fetch(mirrors, f"{remote}.gz", checksum, temporary)
-            for path in sorted(temporary.iterdir(), key=lambda path: path.name != MANIFEST):  # the manifest goes first
-                path.replace(folder / path.name)
-        except OSError as error:
-            raise Unavailable(f"the download could not be written ({error.strerror})") from None
-    return folder
+        if home != homes[-1] and not os.path.exists(home.parent):
+            raise FileNotFoundError(
+                f"the data folder {home} is not there, and neither is {home.parent}: is NNLIB_DATA_DIR (or data_dir)"
+                " mistyped? If not, make the folder first"
+            )
+        with _removed_if_empty(home), _removed_if_empty(folder):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                scratch = tempfile.TemporaryDirectory(prefix=".download-", dir=folder)
+            except OSError as error:
+                problem = error.strerror
+                continue
+            with scratch as temporary:
+                _download_into(folder, official, Path(temporary))
+            return folder
+    raise Unavailable(f"no data folder can be written to ({problem})")
+
+
+@contextlib.contextmanager
+def _removed_if_empty(folder: Path):
+    """Remove the folder at the end if it was not there before and nothing came into it."""
+    was_there = os.path.exists(folder)
+    try:
+        yield
+    finally:
+        if not was_there:
+            with contextlib.suppress(OSError):  # it is not empty, or was never made
+                folder.rmdir()
+
+
+def _download_into(folder: Path, official: Official, temporary: Path) -> None:
+    """Fetch what the folder lacks into a temporary one, and move it over once all of it is verified."""
+    mirrors = list(official.mirrors)
+    try:
+        for remote, checksum in official.checksums.items():
+            if remote not in official.files:
+                _unpack(_fetch(mirrors, remote, checksum, temporary), official)
+            elif not find_file(folder, remote):
+                _fetch(mirrors, f"{remote}.gz", checksum, temporary)
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name != MANIFEST):  # the manifest goes first
+            path.replace(folder / path.name)
+    except OSError as error:
+        raise Unavailable(f"the download could not be written ({error.strerror})") from None
 
 
 @functools.cache  # without a network it takes seconds, and every data set would wait for it again
@@ -89,9 +113,8 @@ def _fetch(mirrors, remote, checksum, folder):
         time.sleep(PAUSE_SECONDS * attempt)
         for mirror in mirrors:
             # total=1: pooch asks a bar for its truth before it sets the total, and without a total it has none
-            with tqdm(
-                total=1, desc=remote, unit="B", unit_scale=True, disable=bool(os.environ.get("TQDM_DISABLE"))
-            ) as bar:
+            hidden = os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+            with tqdm(total=1, desc=remote, unit="B", unit_scale=True, disable=hidden) as bar:
                 get = pooch.HTTPDownloader(bar, 2**16, timeout=(5, 30), headers={"Accept-Encoding": "identity"})
                 try:
                     get(mirror + remote, path, None)

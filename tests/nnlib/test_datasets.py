@@ -223,11 +223,27 @@ def test_download_lands_in_the_data_folder(house, mirror, load):
 @pytest.mark.parametrize("by", ["argument", "variable"])
 def test_download_lands_in_the_users_folder(house, tmp_path, mirror, load, monkeypatch, by):
     serve(mirror)
-    own = tmp_path / "deep" / "own"
-    if by == "variable":
-        monkeypatch.setenv("NNLIB_DATA_DIR", str(own))
-    assert load("mnist", data_dir=own if by == "argument" else None)[0].source == "official"
+    own, mistyped = tmp_path / "own", tmp_path / "onw" / "data"
+    for folder in (mistyped, own):
+        options = {"data_dir": folder} if by == "argument" else {}
+        if by == "variable":
+            monkeypatch.setenv("NNLIB_DATA_DIR", str(folder))
+        if folder is mistyped:
+            with pytest.raises(FileNotFoundError, match=r"onw.data is not there, and neither is .*onw: .* mistyped"):
+                load_dataset("mnist", **options)
+            assert not mistyped.parent.exists() and mirror.requests == []
+    assert load("mnist", **options)[0].source == "official"
     assert left_behind(own) == FETCHED and left_behind(house) == []
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_download_that_fails_leaves_no_empty_folder(house, tmp_path, mirror, load, was_there):
+    own = tmp_path / "own"
+    if was_there:
+        own.mkdir()
+    for options in ({}, {"data_dir": own}):
+        assert "no mirror served" in load("mnist", **options)[1]
+    assert own.exists() == was_there and not (own / "mnist").exists() and not (house / "mnist").exists()
 
 
 def test_only_what_is_missing_is_fetched(house, mirror, load):
@@ -298,13 +314,17 @@ def test_a_mirror_gets_a_second_chance(mirror, load):
     assert load("mnist")[0].source == "official"
 
 
-def test_progress_is_shown_unless_it_is_switched_off(mirror, monkeypatch, capfd):
+def test_progress_is_shown_unless_it_is_switched_off(house, mirror, monkeypatch, capfd):
     serve(mirror)
     serve(mirror, "fashion_mnist")
-    monkeypatch.delenv("TQDM_DISABLE")
-    load_dataset("mnist")
-    err = capfd.readouterr().err
-    assert f"{IMAGES}.gz" in err and "100%" in err
+    for shown in (None, "", "0"):
+        monkeypatch.delenv("TQDM_DISABLE", raising=False)
+        if shown is not None:
+            monkeypatch.setenv("TQDM_DISABLE", shown)
+        load_dataset("mnist")
+        err = capfd.readouterr().err
+        assert f"{IMAGES}.gz" in err and "100%" in err
+        shutil.rmtree(house / "mnist")
     monkeypatch.setenv("TQDM_DISABLE", "1")
     load_dataset("fashion_mnist")
     assert capfd.readouterr().err == ""
