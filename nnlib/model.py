@@ -4,7 +4,7 @@ Its one idea: forward runs the layers from first to last, backward from last to 
 """
 
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -109,15 +109,14 @@ def forward_in_batches(model: Sequential, x, batch_size: int):
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays to an .npz file: first to a temporary file beside it, then renamed, so that no half-file is left."""
     path = Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(unfinished, "xb") as file:  # not by tempfile, whose files nobody else may read
             np.savez(file, **arrays)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:  # a full disk, but the stop button too
-            file.close()
-            os.unlink(file.name)
-            raise
+        os.replace(unfinished, path)
+    except BaseException:  # a full disk, but the stop button too
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:

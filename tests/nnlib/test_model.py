@@ -44,6 +44,17 @@ def test_save_and_load(rng, tmp_path):
         assert np.array_equal(mine, theirs) and theirs is before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_saved_model_may_be_read_by_whom_the_umask_allows(umask, mode, rng, tmp_path):
+    before = os.umask(umask)
+    try:
+        mlp(rng).save(tmp_path / "weights.npz")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "weights.npz").stat().st_mode & 0o777 == mode
+
+
 def test_a_file_of_another_model_is_refused_whole(rng, tmp_path):
     mlp(rng, hidden=7).save(tmp_path / "seven.npz")
     Sequential([Linear(4, 5, rng=rng)]).save(tmp_path / "one.npz")
