@@ -184,7 +184,7 @@ def _announce(progress: bool, start: int, epochs: int, steps: int) -> tqdm:
     """Print the header of the epochs to come, and return the bar that counts their batches."""
     if progress and start < epochs:
         tqdm.write(HEADER)
-    hidden = not progress or "TQDM_DISABLE" in os.environ
+    hidden = not progress or os.environ.get("TQDM_DISABLE", "") not in ("", "0")
     return tqdm(total=epochs * steps, initial=start * steps, unit="batch", leave=False, disable=hidden)
 
 

@@ -5,7 +5,23 @@ import numpy as np
 import pytest
 
 import nnlib.training
-from nnlib import SGD, Adam, Dropout, Flatten, Linear, ReLU, Sequential, evaluate, fit, random_shift, warmup_cosine
+from nnlib import (
+    SGD,
+    Adam,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Tanh,
+    evaluate,
+    fit,
+    random_shift,
+    warmup_cosine,
+)
 from nnlib.losses import cross_entropy
 from nnlib.model import load_arrays, save_arrays
 
@@ -23,10 +39,22 @@ def network(rng, p=0.0):
     return Sequential(layers)
 
 
-def run(seed=0, epochs=6, count=103, p=0.3, optimizer=Adam, **options):
-    rng = np.random.default_rng(seed)
-    train, validation = blobs(count, rng), blobs(40, rng)
+def run(
+    seed=0,
+    epochs=6,
+    count=103,
+    p=0.3,
+    optimizer=Adam,
+    generator=np.random.PCG64,
+    own_generator=False,
+    **options,
+):
+    rng = np.random.Generator(generator(seed))
+    data_rng = np.random.default_rng(seed)
+    train, validation = blobs(count, data_rng), blobs(40, data_rng)
     model = network(rng, p)
+    if own_generator:
+        model.layers[3].rng = np.random.Generator(generator(seed))
     options = {"batch_size": 16, "schedule": warmup_cosine(), "progress": False} | options
     history = fit(model, train, validation, optimizer=optimizer(model, lr=0.02), epochs=epochs, rng=rng, **options)
     return model, history, train, validation
@@ -198,9 +226,27 @@ CHANGED = {  # the first run's settings, what changes, and what is said of it
     "optimizer": (
         {},
         {"optimizer": lambda model, lr: SGD(model, lr, momentum=0.5)},
-        r"momentum was None and is now 0\.5",
+        r"optimizer was Adam\(betas=\(0\.9, 0\.999\), eps=1e-08, lr=0\.02\) and is now SGD\(lr=0\.02, momentum=0\.5",
     ),
-    "data": ({}, {"seed": 1}, "checksum of the data was"),
+    "betas in lists": (
+        {"optimizer": lambda model, lr: Adam(model, lr, betas=[0.9, 0.99])},
+        {"optimizer": lambda model, lr: Adam(model, lr, betas=[0.1, 0.2])},
+        r"optimizer was Adam\(betas=\(0\.9, 0\.99\), .* and is now Adam\(betas=\(0\.1, 0\.2\)",
+    ),
+    "a NumPy scalar": (
+        {"optimizer": lambda model, lr: SGD(model, np.float32(0.02))},
+        {"optimizer": lambda model, lr: SGD(model, np.float32(0.03))},
+        r"optimizer was SGD\(lr=float32 0\.0199\d+, .* and is now SGD\(lr=float32 0\.02999",
+    ),
+    "dropout": ({}, {"p": 0.1}, r"layer 3 was Dropout\(p=0\.3\) and is now Dropout\(p=0\.1\)"),
+    "another generator": (
+        {},
+        {"generator": np.random.MT19937},
+        r"the random generators were PCG64 no\. 1, PCG64 no\. 1 and are now MT19937 no\. 1, MT19937 no\. 1",
+    ),
+    "a generator of its own": ({}, {"own_generator": True}, r"and are now PCG64 no\. 1, PCG64 no\. 2"),
+    "data": ({}, {"seed": 1}, "the training images are others; the training labels are others; the validation"),
+    "number of samples": ({}, {"count": 99}, r"the training images were uint8 \(103, 3, 3, 1\) and are now"),
 }
 
 
@@ -229,8 +275,111 @@ def test_other_validation_data_are_another_run(tmp_path):
     train, validation, model = blobs(60, rng), blobs(20, rng), network(rng)
     options = {"optimizer": SGD(model, 0.1), "epochs": 2, "batch_size": 16, "rng": rng, "progress": False}
     fit(model, train, validation, checkpoint=tmp_path / "run.npz", **options)
-    with pytest.raises(ValueError, match="checksum of the data was"):
+    with pytest.raises(ValueError, match=r"another run: the validation labels are others\. Put"):
         fit(model, train, (validation[0], 2 - validation[1]), checkpoint=tmp_path / "run.npz", **options)
+    with pytest.raises(
+        ValueError, match=r"images were uint8 \(20, 3, 3, 1\) and are now float32 \(20, 3, 3, 1\)\. Put"
+    ):
+        validation_floats = (validation[0].astype(np.float32), validation[1])
+        fit(model, train, validation_floats, checkpoint=tmp_path / "run.npz", **options)
+    other_integers = [(images, labels.astype(np.int32)) for images, labels in (train, validation)]
+    assert len(fit(model, *other_integers, checkpoint=tmp_path / "run.npz", **options).seconds) == 2
+
+
+def convolutions(rng, middle=None, **options):
+    """A small picture network; `middle` is its second layer, `options` are those of its convolution or its pool."""
+    conv = {"kernel_size": 3, "stride": 1, "padding": 1} | options.get("conv", {})
+    pool = MaxPool2d(**{"kernel_size": 3, "stride": 2, "padding": 1} | options.get("pool", {}))
+    layers = [Conv2d(1, 4, rng=rng, **conv), middle or ReLU(), options.get("third", pool)]
+    return Sequential([*layers, Flatten(), Linear(16, 3, rng=rng, dtype=options.get("dtype", np.float32))])
+
+
+NETWORKS = {  # what differs from the first network, though all its weights have the same shapes; what is said of it
+    "activation": ({"middle": Tanh()}, r"layer 1 was ReLU\(\) and is now Tanh\(\)\. Put"),
+    "stride and padding": (
+        {"conv": {"stride": 2, "padding": 2}},
+        r"layer 0 was Conv2d\(W float32 \S+ .*padding=\(1, 1\), .* now .*padding=\(2, 2\), stride=\(2, 2\)\)\. Put",
+    ),
+    "pool size": ({"pool": {"kernel_size": 2}}, r"layer 2 was MaxPool2d\(kernel_size=\(3, 3\), .* now .*=\(2, 2\), "),
+    "kind of pool": (
+        {"third": AvgPool2d(3, 2, 1)},
+        r"layer 2 was MaxPool2d.* and is now AvgPool2d\(kernel_size=\(3, 3\)",
+    ),
+    "precision": ({"dtype": np.float64}, r"layer 4 was Linear\(W float32 \(16, 3\), .* and is now Linear\(W float64"),
+}
+
+
+@pytest.mark.parametrize("changed, said", NETWORKS.values(), ids=NETWORKS)
+def test_another_network_is_refused_before_anything_changes(changed, said, tmp_path):
+    path, data = tmp_path / "run.npz", blobs(40, np.random.default_rng(0))
+
+    def train(model, rng):
+        options = {"epochs": 2, "batch_size": 16, "progress": False, "checkpoint": path}
+        return fit(model, data, data, optimizer=SGD(model, 0.1), rng=rng, **options)
+
+    rng = np.random.default_rng(1)
+    train(convolutions(rng), rng)
+    rng = np.random.default_rng(1)
+    model = convolutions(rng, **changed)
+    before, state = model.copy_weights(), rng.bit_generator.state
+    with pytest.raises(ValueError, match=rf"another run: {said}"):
+        train(model, rng)
+    assert all(np.array_equal(param, before[name]) for name, param in model.named_parameters())
+    assert rng.bit_generator.state == state
+
+
+def test_more_and_fewer_layers_are_another_network(tmp_path):
+    data = blobs(40, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    layers = [Flatten(), Linear(9, 3, rng=rng)]
+    options = {"epochs": 1, "batch_size": 16, "progress": False, "rng": rng, "checkpoint": tmp_path / "run.npz"}
+    model = Sequential(layers)
+    fit(model, data, data, optimizer=SGD(model, 0.1), **options)
+    model = Sequential([*layers, Tanh()])
+    with pytest.raises(ValueError, match=r"layer 2 was not there and is now Tanh\(\)\. Put"):
+        fit(model, data, data, optimizer=SGD(model, 0.1), **options)
+
+
+GENERATORS = [np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.MT19937, np.random.SFC64]
+
+
+@pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: generator.__name__)
+@pytest.mark.parametrize("own_generator", [True, False])
+def test_every_generator_is_saved_and_resumed(generator, own_generator, tmp_path):
+    options = {"generator": generator, "own_generator": own_generator, "augment": shift_by(1)}
+    options["optimizer"] = lambda model, lr: Adam(model, np.float32(lr))  # JSON knows no float32 either
+    whole, whole_history, _, _ = run(**options)
+    options["checkpoint"] = tmp_path / "run.npz"
+    _, stopped_history, _, _ = run_stopped_in_epoch_4(**options)
+    resumed, history, _, _ = run(**options)
+    assert len(stopped_history.seconds) == 3 and same_weights(whole, resumed)
+    assert history.lr == whole_history.lr and history.train_loss == whole_history.train_loss
+
+
+def test_another_generator_is_refused_before_anything_changes(tmp_path):
+    path, data = tmp_path / "run.npz", blobs(40, np.random.default_rng(0))
+    options = {"epochs": 2, "batch_size": 16, "progress": False, "checkpoint": path}
+    model = network(np.random.default_rng(1))
+    fit(model, data, data, optimizer=Adam(model), rng=np.random.default_rng(1), **options)
+    model = network(np.random.default_rng(1))
+    optimizer, before = Adam(model), model.copy_weights()
+    with pytest.raises(ValueError, match=r"random generators were PCG64 no\. 1, .* and are now Philox no\. 1, PCG64"):
+        fit(model, data, data, optimizer=optimizer, rng=np.random.Generator(np.random.Philox(1)), **options)
+    assert all(np.array_equal(param, before[name]) for name, param in model.named_parameters())
+    assert optimizer.steps == 0 and optimizer.state == {}
+
+
+def test_an_augmentation_in_place_leaves_the_callers_pictures_alone(tmp_path):
+    def darken(images, rng):
+        images //= 2
+        return images
+
+    rng = np.random.default_rng(0)
+    (images, labels), model = blobs(40, rng), network(rng)
+    before = images.copy()
+    options = {"epochs": 1, "batch_size": 16, "rng": rng, "progress": False, "checkpoint": tmp_path / "run.npz"}
+    fit(model, (images, labels), (images, labels), optimizer=SGD(model, 0.1), augment=darken, **options)
+    assert np.array_equal(images, before)
 
 
 def test_files_that_are_no_checkpoint_of_this_version(tmp_path):
@@ -303,6 +452,15 @@ def test_rows_are_printed_once_an_epoch_and_are_the_same_every_time(capsys):
     assert lines[0].startswith("epoch   train loss") and len(lines) == 4
     run(epochs=2, progress=False)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("setting, shown", [(None, True), ("", True), ("0", True), ("1", False)])
+def test_the_bar_is_hidden_by_the_rule_of_the_downloads(setting, shown, monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("TQDM_DISABLE", setting)
+    run(epochs=1, progress=True)
+    assert ("batch/s" in capsys.readouterr().err) == shown
 
 
 def test_augmentation_touches_training_batches_alone(rng):
