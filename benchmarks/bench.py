@@ -9,7 +9,6 @@ times over; medians are quoted, and what counts is the ratio. Peak memory is tak
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -274,6 +273,8 @@ def peak_so_far() -> float:
     try:
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
     except OSError:
+        import resource  # Windows has none
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
@@ -381,11 +382,11 @@ def main() -> None:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     else:
         print("PyTorch is not installed, so nnlib runs alone: make setup-torch")
-    load = os.getloadavg()[0]
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0  # Windows has none
     if load > 0.5:
         print(f"This machine is busy (load {load:.1f}): the numbers below are not to be quoted")
     speed_table()
-    if where == "cpu":
+    if where == "cpu" and importlib.util.find_spec("resource"):  # not on Windows
         memory_table()
     scaling_table()
     if where == "cpu" and importlib.util.find_spec("cupy"):

@@ -14,9 +14,9 @@ DEVICES = {"cpu": "numpy", "cuda": "cupy"}  # NNLIB_DEVICE -> the library whose 
 
 
 def get_array_module(x) -> ModuleType:
-    """Return the library that made the array x: the module `numpy`, or the module `cupy`.
+    """Return the library that made the array or scalar x: the module `numpy`, or the module `cupy`.
 
-    Raises TypeError if x is not an array of such a library (a list, say).
+    Raises TypeError if x is neither an array nor a scalar of such a library (a list, say, or Python's 1.0).
     """
     library = sys.modules.get(type(x).__module__.partition(".")[0])
     if not hasattr(library, "ndarray"):
