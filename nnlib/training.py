@@ -74,7 +74,7 @@ def fit(
     exists, training goes on from there and ends with the same weights, bit for bit, as if it had never stopped.
 
     Returns the History. The stop button (KeyboardInterrupt) ends training early and just as cleanly.
-    Raises ValueError for data that do not fit, and for a checkpoint of a run with other data or settings (`patience`
+    Raises ValueError for data that do not fit, and for a checkpoint of another network, data or settings (`patience`
     and `progress` may change); FloatingPointError when the loss is no longer finite.
     """
     images, labels = _checked(model, *train, "training")
