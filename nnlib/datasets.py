@@ -83,7 +83,8 @@ def load_dataset(
     Looks in `data_dir` (or else in the folder that NNLIB_DATA_DIR names), then in the repository's data/ and where
     Debian keeps data sets; then asks the official mirrors, unless `download` is False or NNLIB_OFFLINE=1; and last
     takes the committed sample, or raises FileNotFoundError when `sample` is False. NNLIB_DATA=sample takes the sample
-    at once. Raises ValueError for an unknown name, and for a local file that is damaged.
+    at once. Raises ValueError for an unknown name, and for a local file that is damaged; FileNotFoundError too where a
+    download would have to make more than the last folder of the path that was named (a slip of the pen).
     """
     if name not in OFFICIAL:
         raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(map(repr, OFFICIAL))}")
