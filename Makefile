@@ -51,8 +51,8 @@ test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests
 	echo "--- style"; ($(STYLE)) || failed="$$failed style"; \
 	echo "--- unit tests"; $(UNIT) || failed="$$failed unit-tests"; \
 	echo "--- notebooks"; $(CELLS) || failed="$$failed notebooks"; \
-	echo "--- exercises"; $(EXERCISES) || failed="$$failed exercises"; \
-	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; else echo "All four stages passed: style, unit tests, notebooks, exercises."; fi
+	echo "--- exercises and reports"; $(EXERCISES) || failed="$$failed exercises-and-reports"; \
+	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; else echo "All four stages passed: style, unit tests, notebooks, exercises and reports."; fi
 
 test-lab: .venv/.has-course .venv/.has-test .venv/.has-lab  ## JupyterLab in a real browser (CHROMIUM=...): screenshots in reports/
 	@$(PY) -m pytest tests/lab.py

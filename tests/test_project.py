@@ -1,10 +1,12 @@
 """The files around the code agree with each other: packages, versions, commands; and none knows one machine."""
 
+import ast
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 
@@ -32,6 +34,30 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_it_allows():
         version = PINS.get(canonicalize_name(requirement.name))
         assert version, f"constraints.txt does not pin {requirement.name}"
         assert requirement.specifier.contains(version), f"{requirement} does not allow the pinned {version}"
+
+
+def imported(path):
+    """The names of the modules that a source imports, at its top or in a function."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_whatever_is_imported_is_a_declared_dependency():
+    declared = PROJECT["dependencies"] + [line for extra in EXTRAS.values() for line in extra]
+    declared = {canonicalize_name(Requirement(line).name) for line in declared}
+    declared |= {"ipython", "jupyter-server", "cupy"}  # they come with ipykernel, jupyterlab, and cupy-cuda12x
+    providers, ours = metadata.packages_distributions(), {"nnlib", "tools", "tests", "data", "benchmarks"}
+    undeclared = set()
+    for folder in ("nnlib", "tools", "tests", "benchmarks", "data", "notebooks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in set(imported(path)) - ours - set(sys.stdlib_module_names):
+                by = {canonicalize_name(provider) for provider in providers.get(name, [name])}
+                if not by & declared:
+                    undeclared.add(f"{path.relative_to(ROOT)} imports {name}, of {', '.join(by)}")
+    assert not undeclared, sorted(undeclared)
 
 
 def test_every_installed_dependency_of_a_dependency_is_pinned_too():

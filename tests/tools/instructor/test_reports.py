@@ -151,6 +151,7 @@ def course(tmp_path_factory):
     return work, rendered, folder
 
 
+@pytest.mark.editions
 def test_the_course_renders(course):
     """Every committed notebook, bound together: no fault in any cell; then the solutions, symbols and bibliography."""
     _, rendered, folder = course
@@ -433,6 +434,7 @@ def fullness(work, name, floating):
     return np.array(filled[1:-1])
 
 
+@pytest.mark.editions
 def test_the_pages_of_the_course_are_full(course):
     work, rendered, _ = course
     for report in rendered:

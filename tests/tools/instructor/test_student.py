@@ -257,6 +257,7 @@ def nbgrader(folder, *command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.editions
 def test_nbgrader_accepts_the_edition_and_grades_it(course, make):
     pytest.importorskip("nbgrader", reason="nbgrader is not here: make setup-grade")
     _, into = make("--format", "nbgrader")
