@@ -166,7 +166,7 @@ def orders(notebook) -> list[dict]:
         tags = set(notebooks.tags(cell))
         if cell.id in stubs:
             told.append({"exercise": stubs.index(cell.id) + 1})
-        elif not tags & {"exercise", "solution", "check"} and not notebooks.is_left_out(cell):
+        elif not tags & {"exercise", "solution", "check"}:
             told.append({"cell": number, "source": cell.source, "may_raise": "raises-exception" in tags})
         if stubs[-1] == cell.id:
             break
@@ -212,7 +212,7 @@ def executor(options):
 def depends_on(source: Path) -> list[Path]:
     """Return the files that a verdict on an answer to this notebook depends on."""
     patterns = ("constraints.txt", "nnlib/**/*.py", "tools/**/*.py", "data/samples/*")
-    return sorted({source, *(path for pattern in patterns for path in notebooks.ROOT.glob(pattern))})
+    return [source, *sorted(path for pattern in patterns for path in notebooks.ROOT.glob(pattern))]
 
 
 def course_version(source: Path) -> str:

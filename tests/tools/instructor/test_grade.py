@@ -719,6 +719,15 @@ print(json.dumps([path for path in seen if path.startswith({str(ROOT)!r})]))
     assert len(versions) == len(set(versions)) == len(listed) + 4
 
 
+def test_the_version_of_a_course_is_the_same_by_whatever_path_it_is_found(tmp_path, monkeypatch):
+    (tmp_path / "one" / "tools").mkdir(parents=True)
+    (tmp_path / "one" / "tools" / "tool.py").write_text("a tool")
+    source = tmp_path / "two.py"  # after the course's folder in the alphabet, and before what lies in it as ../two.py
+    source.write_text("a notebook")
+    monkeypatch.setattr(grade.notebooks, "ROOT", tmp_path / "one")
+    assert grade.course_version(source) == grade.course_version(tmp_path / "one" / ".." / "two.py")
+
+
 def test_only_verdicts_that_another_run_would_not_change_are_kept(tmp_path):
     for kind in ("passed", "failed", "missing", "timed out", "crashed", "not graded"):
         grade.keep(tmp_path / "v.jsonl", kind, {"verdict": kind, "message": "", "seconds": 1})
