@@ -1,7 +1,6 @@
 """Each classic mistake of convolution and pooling, planted in a student's function: the check must say what it is."""
 
 import re
-import time
 
 import numpy as np
 import pytest
@@ -119,10 +118,8 @@ def pool_every_tie(dout, x, size, stride, add=True, share=False):
         (checks.max_pool2d, (reference.max_pool2d, reference.max_pool2d_backward)),
     ],
 )
-def test_right_functions_pass_quickly(check, functions, capsys):
-    began = time.process_time()
+def test_right_functions_pass(check, functions, capsys):
     assert check(*functions) is None
-    assert time.process_time() - began < 2, "a student waits for this"
     assert capsys.readouterr().out.startswith(f"checks.{check.__name__}: ")
 
 

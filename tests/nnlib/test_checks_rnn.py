@@ -1,7 +1,6 @@
 """Each classic mistake of back-propagation through time, planted in a student's functions: the check must say it."""
 
 import re
-import time
 
 import numpy as np
 import pytest
@@ -47,9 +46,7 @@ def student(*changes):
 
 @pytest.mark.parametrize("functions", [student(), (reference.rnn, reference.rnn_backward)])
 def test_right_functions_pass(functions):
-    began = time.perf_counter()
     checks.rnn(*functions)
-    assert time.perf_counter() - began < 5  # a student calls it again and again
 
 
 def test_float32_passes():
