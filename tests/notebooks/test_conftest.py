@@ -119,7 +119,9 @@ def damaged(built, tmp_path_factory):
 
 def row(said, name):
     """The table's row of one notebook: tier, (seconds), compared, claims held, executed only, result."""
-    return next(line.split() for line in said.splitlines() if re.match(rf"{name} .*(passed|FAILED)$", line))[1:]
+    return next(
+        line.split() for line in said.splitlines() if re.match(rf"{name} .*(passed|FAILED|not finished)$", line)
+    )[1:]
 
 
 def told(said, name):
@@ -202,6 +204,8 @@ def test_the_claims_tier_ignores_digits_but_not_a_false_claim(damaged, home):
 def test_one_cell_alone_is_left_out_and_says_why(built, home):
     result = plain_pytest(built, "--nbval", "notebooks/01_steady.ipynb::In [2]", "-rs", home=home)
     assert "it needs the cells before it: run the whole notebook" in result.stdout and "1 skipped" in result.stdout
+    first = plain_pytest(built, "--nbval", "notebooks/01_steady.ipynb::In [1]", home=home).stdout
+    assert row(first, "01_steady")[-2:] == ["not", "finished"]
 
 
 def test_a_data_set_that_cannot_be_loaded_is_told_once(tmp_path, home):
@@ -240,8 +244,14 @@ def test_the_kernels_import_this_checkout_and_stay_together(tmp_path, home):
     here = notebooks.ROOT / "nnlib" / "__init__.py"
     stored.cells[1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{here}\n")]
     notebooks.write(stored, source.with_suffix(".ipynb"))
-    result = plain_pytest(tmp_path, "--nbval", "-n", "2", "notebooks", home=home)  # no --dist loadfile
-    assert result.returncode == 0, result.stdout
+    decoy = tmp_path / "another checkout" / "nnlib"  # as an environment that another clone was installed into
+    decoy.mkdir(parents=True)
+    (decoy / "__init__.py").touch()
+    settings = {"home": home, "PYTHONPATH": str(decoy.parent)}
+    said = plain_pytest(tmp_path, "--nbval", "-n", "2", "notebooks", **settings).stdout  # no --dist loadfile
+    ran = row(said, "01_where")  # on a machine that can't be pinned the two cells are executed only
+    assert (ran[2:5] if ran[0] == "compared" else ran[4:1:-1]) == ["2", "0", "0"] and ran[-1] == "passed", said
+    assert str(decoy) not in said
 
 
 def test_another_seed_or_other_data_leaves_the_claims(built, home, tmp_path):
