@@ -5,46 +5,50 @@ changes (weights, the optimizer's state, the generators, the history) and a desc
 (data, network, batches, epochs, optimizer, schedule, clipping, augmentation); a run of another description is refused.
 """
 
-import hashlib
 import json
 import math
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from .backend import get_array_module, to_device, to_numpy
+from .backend import to_device, to_numpy
 from .layers import Layer
 from .model import Sequential, load_arrays, save_arrays
 from .optim import Optimizer
 
-FORMAT = 3  # of the files; the second did not describe the network
+FORMAT = 4  # of the files: how a run is described in them
 PROBES = 256  # training pictures that an augmentation is tried on
-DATA = ("training images", "training labels", "validation images", "validation labels")
+NOT_SETTINGS = ("params", "grads", "saved", "rng", "model", "state", "steps")  # of a layer, of an optimizer
 
 
-def describe(data: tuple, optimizer: Optimizer, epochs, batch_size, schedule, clip_norm, augment) -> dict:
-    """Return what must be equal when a run is resumed, in values that JSON can hold.
+def describe(data: tuple, optimizer: Optimizer, epochs, batch_size, schedule, clip_norm, augment) -> dict[str, str]:
+    """Return what must be equal when a run is resumed, each fact in words.
 
     data: training images, labels, validation images, labels; all other arguments are those of `fit`.
-    Each layer of the optimizer's model is told by its type, parameters and settings, and counted as in their names: the
-    weights of "layer 1" are 1.W. Arrays that a layer keeps beside its parameters are not seen.
-    A function cannot be compared, so what it does is: a schedule's factor at every step (`schedule` must depend on its
-    arguments alone), an augmentation's result on the first 256 training pictures, with a generator of its own. Not seen
-    are a change of `augment` that these pictures do not show, and a state that a function keeps to itself.
+    A layer is told by its type, parameters and settings, and counted as in their names: the weights of "layer 1" are
+    1.W. A function cannot be compared, so what it does is: a schedule's factor at every step, an augmentation's result
+    on the first 256 training pictures. Not seen are a change of `augment` that these do not show, a state that a
+    function keeps to itself, and arrays that a layer keeps beside its parameters.
     """
-    count = len(data[0])
-    facts = {f"layer {i}": _layer_words(layer) for i, layer in enumerate(optimizer.model.layers)}
-    settings = {key: value for key, value in vars(optimizer).items() if key not in ("model", "state", "steps")}
-    facts |= {"optimizer": f"{type(optimizer).__name__}({_settings_words(settings)})"}
-    facts |= {"epochs": int(epochs), "batch_size": int(batch_size), "samples": count}
-    facts |= {name: _array_facts(name, array) for name, array in zip(DATA, data, strict=True)}
-    facts |= {"clip_norm": None if clip_norm is None else float(clip_norm)}
-    facts |= {"schedule": _schedule_facts(schedule, epochs * math.ceil(count / batch_size))}
-    facts |= {"augment": _augment_facts(augment, data[0][:PROBES])}
-    return facts
+    train_images, train_labels, validation_images, validation_labels = data
+    facts = {f"layer {number}": _in_words(layer) for number, layer in enumerate(optimizer.model.layers)}
+    return (
+        facts
+        | {
+            "optimizer": _in_words(optimizer),
+            "epochs": str(epochs),
+            "batch_size": str(batch_size),
+            "clip_norm": str(clip_norm and float(clip_norm)),
+            "training images": _array_in_words(train_images),
+            "training labels": _array_in_words(train_labels.astype(np.int64)),  # 3 is 3, whatever integer holds it
+            "validation images": _array_in_words(validation_images),
+            "validation labels": _array_in_words(validation_labels.astype(np.int64)),
+            "schedule": _schedule_in_words(schedule, epochs * math.ceil(len(train_images) / batch_size)),
+            "augment": _augment_in_words(augment, train_images[:PROBES]),
+        }
+    )
 
 
 class Checkpoint:
@@ -53,7 +57,7 @@ class Checkpoint:
     def __init__(self, path: str | Path, model: Sequential, optimizer: Optimizer, rng: np.random.Generator, run: dict):
         self.path, self.model, self.optimizer = Path(path), model, optimizer
         self.generators = [rng] + [layer.rng for layer in model.layers if hasattr(layer, "rng")]
-        self.run = run | {"random generators": _generator_words(self.generators)}
+        self.run = run | {"random generators": _generators_in_words(self.generators)}
 
     def save(self, history, best: dict) -> None:
         """Write everything to the file. history: the dataclass `History`; best: the best epoch's weights by name."""
@@ -89,9 +93,11 @@ class Checkpoint:
                 " with that version, or delete the file to begin anew"
             )
         before, now = facts["run"], self.run
-        changed = [key for key in before | now if _differs(key, before, now)]
+        changed = [key for key in before | now if before.get(key) != now.get(key)]
+        if {"epochs", "batch_size", "training images"} & set(changed):  # then there are other steps, and other factors
+            changed = [key for key in changed if key != "schedule"]
         if changed:
-            changes = [_change(key, before.get(key), now.get(key)) for key in changed]
+            changes = [f"{key}: {before.get(key, 'none')} before, {now.get(key, 'none')} now" for key in changed]
             raise ValueError(
                 f"{name} belongs to another run: {'; '.join(changes)}. Put it back to go on, give this run a checkpoint"
                 " of its own, or delete the file to begin anew"
@@ -126,116 +132,37 @@ def _from_json(values: dict):
     return np.array(values["array"], values["dtype"]) if values.keys() == {"array", "dtype"} else values
 
 
-def _layer_words(layer: Layer) -> str:
-    """Return a line such as `Conv2d(W float32 (3, 3, 1, 8), b float32 (8,), kernel_size=(3, 3), ...)`."""
-    params = [f"{name} {param.dtype} {param.shape}" for name, param in layer.params.items()]
-    settings = {
-        key: value
-        for key, value in vars(layer).items()
-        if key not in ("params", "grads", "saved", "rng") and (isinstance(value, np.generic) or not _is_array(value))
-    }
-    return f"{type(layer).__name__}({', '.join([*params, *filter(None, [_settings_words(settings)])])})"
+def _in_words(thing: Layer | Optimizer) -> str:
+    """Return a line such as `Linear(W float32 (9, 3), b float32 (3,))` or `Dropout(p=0.3)`."""
+    told = [f"{name} {param.dtype} {param.shape}" for name, param in getattr(thing, "params", {}).items()]
+    for name, value in sorted(vars(thing).items()):
+        if name not in NOT_SETTINGS and isinstance(value, bool | int | float | str | tuple | list | np.generic | None):
+            told.append(f"{name}={value!r}")
+    return f"{type(thing).__name__}({', '.join(told)})"
 
 
-def _settings_words(settings: dict) -> str:
-    return ", ".join(f"{key}={_value_words(value)}" for key, value in sorted(settings.items()))
+def _array_in_words(array) -> str:
+    checksum = zlib.crc32(np.ascontiguousarray(to_numpy(array)))
+    return f"{array.dtype} {array.shape} with checksum {checksum:08x}"
 
 
-def _value_words(value) -> str:
-    """Return words that are equal for settings which train alike: a list is a tuple, but a float64 is no Python float.
-
-    (NumPy computes float32 times np.float64 in float64.)
-    """
-    match value:
-        case np.integer() | np.bool_():
-            return repr(value.item())
-        case np.generic():
-            return f"{value.dtype} {value.item()!r}"
-        case None | bool() | int() | float() | str():
-            return repr(value)
-        case list() | tuple():
-            return f"({', '.join(map(_value_words, value))})"
-        case dict():
-            return f"{{{_settings_words(value)}}}"
-    if _is_array(value):
-        return f"{value.dtype} {value.shape} with checksum {_checksum(value)}"
-    return _name(value) if callable(value) else type(value).__qualname__
-
-
-def _is_array(value) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape")
-
-
-def _checksum(array) -> int:
-    return zlib.crc32(np.ascontiguousarray(to_numpy(array)))
-
-
-def _array_facts(name: str, array) -> dict:
-    if name.endswith("labels"):
-        array = array.astype(np.int64)  # 3 is 3, whatever integer holds it
-    return {"words": f"{array.dtype} {array.shape}", "digest": _checksum(array)}
-
-
-def _generator_words(generators: list) -> str:
+def _generators_in_words(generators: list) -> str:
     """Name the generators of fit and of each layer; an equal number tells that two of them are one and the same."""
-    identities = list(dict.fromkeys(id(generator.bit_generator) for generator in generators))
-    return ", ".join(
-        f"{type(generator.bit_generator).__name__} no. {identities.index(id(generator.bit_generator)) + 1}"
-        for generator in generators
-    )
+    kinds, numbers = [generator.bit_generator for generator in generators], [id(g.bit_generator) for g in generators]
+    return ", ".join(f"{type(kind).__name__} no. {numbers.index(id(kind)) + 1}" for kind in kinds)
 
 
-def _name(function: Callable) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)  # a functools.partial has none
-
-
-def _schedule_facts(schedule, steps: int) -> dict | None:
+def _schedule_in_words(schedule, steps: int) -> str:
     if schedule is None:
-        return None
+        return "none"
     factors = np.array([schedule(step, steps) for step in range(steps)], np.float64)
     few = ", ".join(f"{factors[step]:.3g}" for step in (0, steps // 2, steps - 1))
-    digest = hashlib.sha256(factors).hexdigest()
-    return {"words": f"{_name(schedule)} (factors {few} at first, half-way and at last)", "digest": digest}
+    return f"one of factors {few} at first, half-way and at last, with checksum {zlib.crc32(factors):08x}"
 
 
-def _augment_facts(augment, images) -> dict | None:
+def _augment_in_words(augment, images) -> str:
+    """Tell an augmentation by what it makes. A GPU draws other numbers, so an augmented run stays on its device."""
     if augment is None:
-        return None
-    digest = hashlib.sha256()
-    for seed in range(2):
-        made = augment(images.copy(), np.random.default_rng(seed))  # it may work in place, and these are the caller's
-        digest.update(f"{made.dtype} {made.shape}".encode())
-        digest.update(np.ascontiguousarray(to_numpy(made)))
-    library = get_array_module(images).__name__  # a GPU draws other numbers
-    return {"words": _name(augment), "digest": digest.hexdigest(), "library": library}
-
-
-def _differs(key: str, before: dict, now: dict) -> bool:
-    """Compare one fact of two runs; what cannot be compared is held to be equal."""
-    old, new = before.get(key), now.get(key)
-    if key == "schedule" and any(before[k] != now[k] for k in ("epochs", "batch_size", "samples")):
-        return (old is None) != (new is None)  # its factors belong to another number of steps
-    if isinstance(old, dict) and isinstance(new, dict):
-        return old["digest"] != new["digest"] and old.get("library") == new.get("library")
-    return old != new
-
-
-def _change(key: str, old, new) -> str:
-    """Say in words what has changed."""
-    if key == "epochs":
-        return f"epochs was {old} and is now {new} (to train a finished model further, call fit with a new checkpoint)"
-    if key == "clip_norm":
-        return f"clip_norm was {old} and is now {new} (its first epochs were clipped as it was)"
-    if key in ("schedule", "augment"):
-        old, new = (fact["words"] if fact else None for fact in (old, new))
-        if old == new:
-            what = "gives other factors" if key == "schedule" else "makes other pictures of the same ones"
-            return f"{key} is still called {new} but {what} (arguments? a number taken from outside?)"
-    if key in DATA:
-        old, new = old["words"], new["words"]
-        return f"the {key} " + ("are others" if old == new else f"were {old} and are now {new}")
-    if key.startswith("layer "):
-        old, new = old or "not there", new or "not there"
-    if key == "random generators":
-        return f"the random generators were {old} and are now {new}"
-    return f"{key} was {old} and is now {new}"
+        return "none"
+    made = [augment(images.copy(), np.random.default_rng(seed)) for seed in range(2)]  # a copy: it may work in place
+    return f"one that makes {' and '.join(map(_array_in_words, made))} of the first pictures"
