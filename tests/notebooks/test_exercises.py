@@ -12,14 +12,14 @@ import ast
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.tools.small_course import beside
 from tools.instructor import student
-from tools.shared import kernels, notebooks, pinned
+from tools.shared import notebooks
 from tools.shared.notebooks import ROOT, tags
 
 SOURCES = notebooks.select(ROOT / "notebooks")
@@ -915,12 +915,7 @@ def sets(node):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each answer needs a copy of the process (not on Windows)")
 @pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
 def test_each_check_passes_the_solution_and_refuses_every_wrong_answer(source, tmp_path):
-    with kernels.clean_room({} if pinned.obstacle() else pinned.PINNED, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
-        command = [sys.executable, "-W", "ignore", "-m", "tests.notebooks.test_exercises", str(source)]
-        env = env | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = beside("tests.notebooks.test_exercises", source, tmp_path)
     assert list(found) == list(PLANTED[source.stem])
     wrong = [
         f"{name}, the solution: {ends['the solution']}"

@@ -9,7 +9,7 @@ import sys
 import nbformat
 import pytest
 
-from tools.shared import notebooks, pinned
+from tools.shared import kernels, notebooks, pinned
 
 HEADER = (
     "# ---\n# jupyter:\n#   kernelspec:\n#     display_name: Python 3 (ipykernel)\n#     language: python\n"
@@ -109,6 +109,16 @@ def run(command, cwd, env):
 def tool(name, *arguments, home, **settings):
     """Run `python -m tools.NAME ...`."""
     return run((f"tools.{name}", *arguments), notebooks.ROOT, environment(home, **settings))
+
+
+def beside(module, source, folder):
+    """Run `python -m module source` on the sample, as a kernel would; return the JSON object that it prints."""
+    arithmetic = {} if pinned.obstacle() else pinned.PINNED
+    with kernels.clean_room(arithmetic, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
+        command = [sys.executable, "-W", "ignore", "-m", module, str(source)]
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def plain_pytest(folder, *arguments, home, **settings):

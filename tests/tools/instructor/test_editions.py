@@ -7,13 +7,13 @@ nothing may. Each solution and each stub is also graded as if a student had hand
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 
+from tests.tools.small_course import beside
 from tools.instructor import grade, sandbox, student
-from tools.shared import kernels, notebooks, pinned
+from tools.shared import notebooks
 from tools.shared.notebooks import ROOT, tags
 
 SOURCES = notebooks.select(ROOT / "notebooks")
@@ -59,12 +59,7 @@ def run(cells, space):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="one run for both needs fork (not on Windows)")
 @pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
 def test_the_stubs_fail_at_the_checks_alone_and_the_solutions_nowhere(source, tmp_path):
-    with kernels.clean_room({} if pinned.obstacle() else pinned.PINNED, NNLIB_DATA="sample", MPLBACKEND="agg") as env:
-        command = [sys.executable, "-W", "ignore", "-m", "tests.tools.instructor.test_editions", str(source)]
-        env = env | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = beside("tests.tools.instructor.test_editions", source, tmp_path)
     checks = [cell.id for cell in student.edition(source).cells if "check" in tags(cell)]
     assert not found["before"]
     assert list(found["stubs"]) == checks
