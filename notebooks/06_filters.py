@@ -343,8 +343,8 @@ def maps_after(model, layer, images):
 
 
 def first_of_each_class(model, validation_set):
-    """The first picture of each class that the model recognises (its first picture at all, if
-    it recognises none): nobody picked them by hand.
+    """The first picture of each class that the model recognises (the first at all, if it
+    recognises none): nobody picked them by hand.
     """
     images, labels = (array[:2000] for array in validation_set)
     right = model.predict(images).argmax(axis=1) == labels
