@@ -1,0 +1,313 @@
+"use strict";
+// What every interactive figure uses, under the one name `nn`: see the list at the end.
+// A figure is plain HTML and canvases. Each control is an object with `.element`, which `nn.add` puts on the page.
+
+const nn = (() => {
+  const root = document.documentElement;
+  const drawings = []; // what is to be drawn again when light turns to dark
+
+  // ------------------------------------------------------------------------------------------------ the figure itself
+
+  // Call make(root, data): root is the empty element to fill, data the object that Python handed over.
+  function figure(make) {
+    const main = document.getElementById("figure");
+    try {
+      make(main, JSON.parse(document.getElementById("data").textContent));
+    } catch (error) {
+      add(main, element("p", { class: "error" }, `This figure could not be drawn: ${error.message}`));
+      throw error; // for the console, and for the tests
+    }
+  }
+
+  // Make an element: nn.element("p", {class: "muted"}, "text", another, ...).
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return add(made, ...children);
+  }
+
+  // Put elements, controls or texts into an element, and return it.
+  function add(parent, ...items) {
+    parent.append(...items.map((item) => item.element ?? item));
+    return parent;
+  }
+
+  const row = (...items) => element("div", { class: "row" }, ...items);
+  const column = (...items) => element("div", { class: "column" }, ...items);
+
+  // Call draw now, and again whenever the colours change.
+  function draw(drawing) {
+    drawings.push(drawing);
+    drawing();
+  }
+
+  function setTheme(theme) {
+    if (root.dataset.theme === theme) return;
+    root.dataset.theme = theme;
+    drawings.forEach((drawing) => drawing());
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ arrays
+
+  const TYPES = {
+    float32: Float32Array, float64: Float64Array, uint8: Uint8Array, int8: Int8Array,
+    int16: Int16Array, uint16: Uint16Array, int32: Int32Array,
+  };
+
+  // What `encode` made of an array -> a typed array (float16 becomes Float32Array) with .shape.
+  function array({ dtype, shape, base64 }) {
+    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    const values = dtype === "float16" ? fromHalf(new Uint16Array(bytes.buffer)) : new TYPES[dtype](bytes.buffer);
+    values.shape = shape;
+    return values;
+  }
+
+  // float16 has 1 bit of sign, 5 of exponent, 10 of fraction.
+  function fromHalf(halves) {
+    return Float32Array.from(halves, (half) => {
+      const exponent = (half >> 10) & 31;
+      const fraction = half & 1023;
+      const sign = half & 32768 ? -1 : 1;
+      if (exponent === 31) return fraction ? NaN : sign * Infinity;
+      if (exponent === 0) return sign * fraction * 2 ** -24;
+      return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+    });
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- controls
+
+  let count = 0;
+  const newId = () => `nn${++count}`; // a label needs to say whose it is
+
+  // As many digits after the point as the step has.
+  const digits = (step) => (String(step).split(".")[1] ?? "").length;
+
+  // A slider with its label before it and its value behind it. Setting .value does not call oninput.
+  function slider({ label, min, max, step = 1, value = min, format, oninput = () => {} }) {
+    const id = newId();
+    const input = element("input", { type: "range", id, min, max, step });
+    const shown = element("output", { for: id, "data-name": label });
+    const control = {
+      element: element("div", { class: "slider" }, element("label", { for: id }, label), input, shown),
+      input,
+      get value() { return Number(input.value); },
+      set value(next) {
+        input.value = next;
+        show();
+      },
+    };
+    function show() {
+      shown.textContent = format ? format(control.value) : control.value.toFixed(digits(step));
+      input.setAttribute("aria-valuetext", shown.textContent);
+    }
+    input.addEventListener("input", () => {
+      show();
+      oninput(control.value);
+    });
+    control.value = value;
+    return control;
+  }
+
+  function button(label, onclick) {
+    const made = element("button", { type: "button" }, label);
+    made.addEventListener("click", onclick);
+    return { element: made };
+  }
+
+  // A box to tick: onchange(true or false).
+  function toggle(label, checked, onchange = () => {}) {
+    const input = element("input", { type: "checkbox" });
+    input.checked = checked;
+    input.addEventListener("change", () => onchange(input.checked));
+    return {
+      element: element("label", { class: "toggle" }, input, label),
+      get value() { return input.checked; },
+      set value(next) { input.checked = next; },
+    };
+  }
+
+  // One of several: options are texts; onchange(text).
+  function choice(label, options, onchange = () => {}) {
+    const id = newId();
+    const select = element("select", { id }, ...options.map((option) => element("option", {}, option)));
+    select.addEventListener("change", () => onchange(select.value));
+    return {
+      element: element("div", { class: "choice" }, element("label", { for: id }, label), select),
+      get value() { return select.value; },
+      set value(next) { select.value = next; },
+    };
+  }
+
+  // A number or a word that changes: nn.output("loss", "0.31"); later .text = "0.30".
+  function output(name, text = "") {
+    const made = element("output", { "data-name": name }, text);
+    return {
+      element: made,
+      get text() { return made.textContent; },
+      set text(next) { made.textContent = next; },
+    };
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- canvases
+
+  // A canvas of width x height logical units, crisp on dense screens, and narrower where the page is.
+  function canvas(width, height, label) {
+    const made = element("canvas", { role: "img", "aria-label": label });
+    const density = Math.max(2, window.devicePixelRatio || 1);
+    made.width = Math.round(width * density);
+    made.height = Math.round(height * density);
+    made.style.width = `${width}px`;
+    made.style.aspectRatio = `${width} / ${height}`;
+    const ctx = made.getContext("2d");
+    ctx.scale(density, density);
+    ctx.font = "13px system-ui, sans-serif";
+    function point(event) {
+      const box = made.getBoundingClientRect();
+      return {
+        x: ((event.clientX - box.left) / box.width) * width,
+        y: ((event.clientY - box.top) / box.height) * height,
+      };
+    }
+    return { element: made, ctx, width, height, point };
+  }
+
+  // Let a canvas be dragged on: onpoint({x, y}, event) while a mouse, finger or pen is down; onarrow(dx, dy) for arrow keys.
+  function drag({ element: made, point }, { onpoint, onarrow }) {
+    made.tabIndex = 0;
+    made.setAttribute("role", "application"); // so that a screen reader hands over the arrow keys
+    made.style.touchAction = "none"; // a finger drags the thing, not the page
+    made.style.cursor = "pointer";
+    made.addEventListener("pointerdown", (event) => {
+      made.setPointerCapture(event.pointerId);
+      onpoint(point(event), event);
+    });
+    made.addEventListener("pointermove", (event) => {
+      if (made.hasPointerCapture(event.pointerId)) onpoint(point(event), event);
+    });
+    const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    made.addEventListener("keydown", (event) => {
+      if (!arrows[event.key] || event.ctrlKey || event.altKey || event.metaKey) return;
+      event.preventDefault(); // or the page would scroll
+      onarrow(...arrows[event.key]);
+    });
+  }
+
+  const MAPS = {
+    grey: ["#000000", "#ffffff"],
+    diverging: ["#053061", "#4393c3", "#f7f7f7", "#d6604d", "#67001f"], // blue takes away, red adds, 0 is white
+    viridis: ["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"],
+  };
+
+  // The colour, [red, green, blue] in 0..255, of a value between low and high.
+  function colour(value, low, high, map = "grey") {
+    const stops = MAPS[map];
+    const place = Math.min(1, Math.max(0, (value - low) / (high - low || 1))) * (stops.length - 1);
+    const i = Math.min(Math.floor(place), stops.length - 2);
+    const channel = (stop, c) => parseInt(stop.slice(1 + 2 * c, 3 + 2 * c), 16);
+    return [0, 1, 2].map((c) => {
+      const from = channel(stops[i], c);
+      return Math.round(from + (place - i) * (channel(stops[i + 1], c) - from));
+    });
+  }
+
+  // Draw a small array (.shape (H, W), or (H, W, 3) for colours) as enlarged pixels into the box x, y, width, height.
+  // low, high: the values at the ends of the map; by default those of the array (of a diverging map: the same both ways).
+  function pixels({ ctx }, values, { x = 0, y = 0, width, height, low, high, map = "grey" }) {
+    const [H, W, channels = 1] = values.shape;
+    const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    high ??= map === "diverging" ? largest : values.reduce((most, value) => Math.max(most, value), -Infinity);
+    low ??= map === "diverging" ? -high : values.reduce((least, value) => Math.min(least, value), Infinity);
+    const picture = new ImageData(W, H);
+    for (let i = 0; i < H * W; i++) {
+      const parts = channels === 3
+        ? [0, 1, 2].map((c) => (255 * (values[3 * i + c] - low)) / (high - low))
+        : colour(values[i], low, high, map);
+      picture.data.set([...parts, 255], 4 * i);
+    }
+    const small = element("canvas");
+    small.width = W;
+    small.height = H;
+    small.getContext("2d").putImageData(picture, 0, 0);
+    ctx.save();
+    ctx.imageSmoothingEnabled = false; // pixels are squares
+    ctx.drawImage(small, x, y, width, height);
+    ctx.restore();
+  }
+
+  // The colours of the look, as CSS texts; `series` are told apart by the colour-blind too.
+  function colours() {
+    const style = getComputedStyle(root);
+    const get = (name) => style.getPropertyValue(`--${name}`).trim();
+    const names = ["text", "muted", "grid", "surface", "control", "accent", "warm", "cool"];
+    return { ...Object.fromEntries(names.map((name) => [name, get(name)])), series: get("series").split(/\s+/) };
+  }
+
+  // ------------------------------------------------------------------------------------------------------- the player
+
+  const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+  // A slider over steps, with previous, next and play: show(i) draws step i of labels.length.
+  // frames: addresses of pictures, one a label; then no show is needed. alt: what the pictures show.
+  function player({ labels, label, value = labels.length - 1, show = () => {}, frames, alt = "" }) {
+    const last = labels.length - 1;
+    const picture = frames && element("img", { alt });
+    let timer = null;
+    const steps = slider({ label, min: 0, max: last, value, format: (i) => labels[i], oninput: (i) => go(i) });
+    const previous = button("‹", () => go(steps.value - 1));
+    const next = button("›", () => go(steps.value + 1));
+    const play = button("Play", () => (timer ? stop() : start()));
+    previous.element.setAttribute("aria-label", "previous");
+    next.element.setAttribute("aria-label", "next");
+
+    function go(i, playing = false) {
+      if (!playing) stop();
+      steps.value = i;
+      previous.element.disabled = steps.value <= 0;
+      next.element.disabled = steps.value >= last;
+      if (frames) picture.src = frames[steps.value];
+      show(steps.value);
+    }
+    function start() {
+      if (steps.value >= last) go(0);
+      timer = setInterval(() => {
+        go(steps.value + 1, true);
+        if (steps.value >= last) stop();
+      }, Math.min(500, 4500 / Math.max(1, last))); // whatever their number: nothing moves for more than five seconds
+      play.element.textContent = "Stop";
+    }
+    function stop() {
+      clearInterval(timer);
+      timer = null;
+      play.element.textContent = "Play";
+    }
+
+    go(value);
+    const controls = row(previous, ...(reducedMotion() || last < 1 ? [] : [play]), next, steps);
+    return {
+      element: element("div", { class: "player" }, ...(frames ? [picture] : []), controls),
+      get value() { return steps.value; },
+      set value(i) { go(i); },
+    };
+  }
+
+  // --------------------------------------------------------------------------------------------- the page around the frame
+
+  if (!root.dataset.theme) {
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    setTheme(dark.matches ? "dark" : "light");
+    dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
+  }
+  if (window.parent !== window) {
+    root.classList.add("framed");
+    addEventListener("message", (event) => {
+      if (event.source === window.parent && event.data.nnTheme) setTheme(event.data.nnTheme);
+    });
+    const tell = () => window.parent.postMessage({ nnHeight: Math.ceil(document.body.getBoundingClientRect().height) }, "*");
+    new ResizeObserver(tell).observe(document.body);
+  }
+
+  return {
+    figure, element, add, row, column, draw, array, slider, button, toggle, choice, output,
+    canvas, drag, pixels, colour, colours, player, reducedMotion,
+  };
+})();
