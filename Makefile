@@ -18,7 +18,7 @@ export NNLIB_DATA := $(DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch setup-grade lab run reports test test-lab claims build bench student grade data clean
+.PHONY: help setup setup-torch setup-grade lab run reports site test test-lab claims build bench student grade data clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -39,6 +39,9 @@ run: .venv/.has-course  ## execute every notebook from scratch into results/ (or
 
 reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook (or NOTEBOOK=01_mlp, path/to/my.ipynb, results; FOR=students: no solutions)
 	@$(PY) -m tools.instructor.reports $(if $(filter students,$(FOR)),--students) $(if $(NOTEBOOK),"$(NOTEBOOK)")
+
+site: .venv/.has-course .venv/.has-site  ## the course as a site, into site/ (SITE_REPOSITORY=https://github.com/owner/name)
+	@$(PY) -m tools.site.build
 
 # The four stages of `make test`, each a command that you can type. OpenBLAS's threads would only get in each other's way.
 STYLE = $(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -76,7 +79,7 @@ data: .venv/.has-nnlib  ## fetch the real data sets into data/
 	@$(PY) -W ignore::RuntimeWarning:runpy -m nnlib.datasets
 
 clean:  ## remove results, reports, caches and .venv; the data stays
-	rm -rf .venv results reports .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv results reports site .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find nnlib tools tests notebooks benchmarks -name __pycache__ -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
 
