@@ -3,8 +3,6 @@
 Its one idea: a layer is its name, its settings and its weights; the weights, rounded to fewer bits, are most of a page.
 """
 
-import base64
-
 import numpy as np
 
 from ..backend import to_numpy
@@ -12,6 +10,7 @@ from ..conv import AvgPool2d, Conv2d, MaxPool2d
 from ..layers import Dropout, Flatten, Layer, Linear, ReLU, Tanh
 from ..model import Sequential
 from ..recurrent import GRU, RNN
+from .figure import encode
 
 # What net.js knows: the layer, and the settings that its forward needs besides the weights.
 SETTINGS: dict[type[Layer], tuple[str, ...]] = {
@@ -30,16 +29,21 @@ DTYPES = ("float32", "float16", "int8")
 LIGHT = 300_000  # weights: in float16 and written as text they are 800 kB
 
 
-def network_json(model: Sequential, *, dtype: str = "float16") -> dict:
+def network_json(model: Sequential, *, dtype: str | None = "float16") -> dict:
     """Return the model as a dict that JSON can hold and `Net.load` of net.js reads.
 
     dtype: how the weights are rounded. "float32" keeps them; "float16" keeps three digits of each; "int8" writes
     whole numbers from -127 to 127 with one scale, a float32, for every column of a matrix, that is for every unit or
-    output channel. Biases stay float32.
+    output channel. Biases stay float32. None chooses: "float16" up to 300,000 weights (0.8 MB), "int8" above, "float32"
+    where a weight is beyond float16's 65,504.
 
-    Raises ValueError for a layer that net.js does not know, for weights that are NaN or infinite, for weights beyond
-    65,504 with "float16", and for another dtype.
+    Raises ValueError for what is no Sequential, for a layer that net.js does not know, for weights that are NaN or
+    infinite, for weights beyond float16's range with "float16", and for another dtype.
     """
+    if not isinstance(model, Sequential):
+        raise ValueError(f"expected a model, nnlib.Sequential([...]), got {type(model).__name__}")
+    if dtype is None:
+        dtype = _light_dtype(model)
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, got {dtype!r}")
     layers = []
@@ -55,13 +59,9 @@ def network_json(model: Sequential, *, dtype: str = "float16") -> dict:
     return {"layers": layers}
 
 
-def light_dtype(model: Sequential) -> str:
-    """Return the dtype that suits a page: "float16" up to 300,000 weights (800 kB of text), "int8" above.
-
-    "float32" where a weight is beyond float16's range.
-    """
+def _light_dtype(model):
     weights = [to_numpy(param) for _, param in model.named_parameters()]
-    if any(np.abs(weight).max(initial=0) > np.finfo(np.float16).max for weight in weights):
+    if any(np.abs(weight).max() > np.finfo(np.float16).max for weight in weights):
         return "float32"
     return "float16" if sum(weight.size for weight in weights) <= LIGHT else "int8"
 
@@ -72,22 +72,13 @@ def _encoded(weights, dtype, name):
         weights = weights.astype(np.float32)
     if not np.isfinite(weights).all():
         raise ValueError(f"{name} is not finite (it holds NaN or infinity): has the training diverged?")
-    if weights.ndim < 2:
-        return _written(weights, "<f4")
-    if dtype == "float16" and np.abs(weights).max() > np.finfo(np.float16).max:
-        raise ValueError(f"{name} goes up to {np.abs(weights).max():,.0f}, beyond float16's 65,504: take 'float32'")
-    if dtype == "int8":
-        largest = np.abs(weights).max(axis=tuple(range(weights.ndim - 1)))  # of each column
-        scales = largest / np.float32(127)
-        scales[scales == 0] = 1  # a column of zeros
-        return _written(np.rint(weights / scales), "<i1") | {"scales": _written(scales, "<f4")}
-    return _written(weights, "<f4" if dtype == "float32" else "<f2")
-
-
-def _written(array, dtype):
-    array = np.ascontiguousarray(array, dtype)
-    return {
-        "dtype": array.dtype.name,
-        "shape": list(array.shape),
-        "base64": base64.b64encode(array.tobytes()).decode("ascii"),
-    }
+    if dtype == "float32" or weights.ndim < 2:
+        return encode(weights)
+    largest = np.abs(weights).max(axis=tuple(range(weights.ndim - 1)))  # of each column
+    if dtype == "float16":
+        if largest.max() > np.finfo(np.float16).max:
+            raise ValueError(f"{name} goes up to {largest.max():,.0f}, beyond float16's 65,504: take dtype='float32'")
+        return encode(weights.astype(np.float16))
+    scales = largest / np.float32(127)
+    scales[scales == 0] = 1  # a column of zeros
+    return encode(np.rint(weights / scales).astype(np.int8)) | {"scales": encode(scales)}

@@ -166,20 +166,12 @@ const Net = (() => {
 
   // ---- weights -------------------------------------------------------------------------------------------------
 
-  // {dtype, shape, base64} -> {data: Float32Array, shape}. int8 has scales too, one for each column.
-  function decode({ dtype, shape, base64, scales }) {
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)).buffer;
-    if (dtype === "float32") return { data: new Float32Array(bytes), shape };
-    if (dtype === "float16") return { data: Float32Array.from(new Uint16Array(bytes), half), shape };
-    const { data: factors } = decode(scales);
-    return { data: Float32Array.from(new Int8Array(bytes), (value, i) => value * factors[i % factors.length]), shape };
-  }
-
-  // The number that 16 bits stand for: a sign, 5 bits of exponent, 10 of fraction. Weights are finite.
-  function half(bits) {
-    const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
-    const size = exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction;
-    return bits & 0x8000 ? -size : size;
+  // An encoded array -> {data: Float32Array, shape}. int8 has scales too, one for each column.
+  function decode({ scales, ...encoded }) {
+    const factors = scales && nn.array(scales);
+    const unscaled = nn.array(encoded);
+    const data = scales ? Float32Array.from(unscaled, (value, i) => value * factors[i % factors.length]) : unscaled;
+    return { data, shape: encoded.shape };
   }
 
   // The network that nnlib.interactive.network_json wrote: {layers: [{type, its settings, its weights}, ...]}.
