@@ -14,10 +14,11 @@ import numpy as np
 
 from .. import plots  # noqa: F401  (its look)
 from ..model import Sequential
+from ..recurrent import GRU, RNN
 from .figure import Figure, encode, png
 from .network import network_json
 
-PEN = 2.4  # the pen's thickness in pixels of the picture: MNIST's digits hold as much ink
+PEN = 2.6  # the pen's thickness in pixels of the picture: MNIST's digits hold as much ink
 INK, BOX = 84, 80  # a drawing is laid out finely first: its longer side takes 80 of 84 pixels
 MOST_EXAMPLES = 20
 # the drawing on paper, a line of points: x y, y downwards
@@ -36,12 +37,46 @@ def digit_pad(
 
     model: takes pictures as (N, H, W, 1), (N, H, W) or (N, H*W) of floats in 0..1, gives one logit for each label.
     labels: the names of its answers. image_shape: (H, W) of its pictures. examples: uint8 (n, H, W) or (n, H, W, 1),
-    up to 20 pictures to load by a button. On paper: a drawn 3, or the first example.
+    up to 20 pictures to load by a button. On paper: a drawn 3 (where no label is "3": the first example).
 
     The weights travel with the figure, in the dtype that `network_json` chooses. Raises ValueError for layers that the
     browser's network does not know, for weights that are not finite, and for another size of picture or of answer.
     """
     return _digit_pad(model, labels, image_shape, examples)
+
+
+def belief_pad(
+    model: Sequential, *, labels: Sequence[str] = "0123456789", examples: np.ndarray | None = None
+) -> Figure:
+    """Draw a digit and see what a network that reads it row by row believes after each of the 28 rows.
+
+    model: its first layer is an RNN or a GRU that reads rows of 28 pixels, (N, 28, 28) in all, and returns its last
+    state; the other layers turn a state into one logit for each label. labels, examples: see `digit_pad`.
+
+    A slider says how many rows have been read. Then the network is asked at once (the other layers get the state that
+    it has), or it reads on, with the rest left blank. Raises ValueError for another model, and as `digit_pad` does.
+    """
+    network = network_json(model, dtype=None)
+    labels, examples = _checked_labels(labels), _checked_examples(examples, (28, 28))
+    reader = model.layers[0]
+    if not isinstance(reader, RNN | GRU) or len(reader.params["Wx"]) != 28 or reader.return_sequences:
+        raise ValueError(
+            "belief_pad expects a model that begins with RNN(28, ...) or GRU(28, ...) and goes on from its last state; "
+            f"this one begins with {type(reader).__name__}"
+            + f"({len(reader.params['Wx'])}, ...)" * isinstance(reader, RNN | GRU)
+            + ", return_sequences=True" * getattr(reader, "return_sequences", False)
+        )
+    _input_shape(model, (28, 28), len(labels))
+    picture = centre_digit(draw_ink(THREE))
+    beliefs = np.concatenate([_softmax(model.predict(picture[None, : t + 1])) for t in range(28)])
+    data = {"network": network, "image_shape": (28, 28), "labels": labels, "examples": _encoded(examples)}
+    alt = (
+        "A sheet to draw a digit on; beside it the 28 rows of the picture that the network sees, and a map of what it "
+        "believes after each of them, with a slider for the rows read. The one shown is read, at its end, as "
+        f"{labels[beliefs[-1].argmax()]}."
+    )
+    still = png(_belief_still(picture, beliefs, labels))
+    return Figure("belief_pad", data, png=still, alt=alt, height=560, scripts=("net", "strokes"))
 
 
 def save_page(
@@ -141,7 +176,8 @@ def _digit_pad(model, labels, image_shape, examples, dtype=None, note=""):
     labels, image_shape = _checked_labels(labels), _checked_shape(image_shape)
     examples = _checked_examples(examples, image_shape)
     input_shape = _input_shape(model, image_shape, len(labels))
-    picture = centre_digit(draw_ink(THREE), image_shape) if examples is None else examples[0]
+    drawn = examples is None or "3" in labels
+    picture = centre_digit(draw_ink(THREE), image_shape) if drawn else examples[0]
     probabilities = _softmax(model.predict(picture.reshape(input_shape)))[0]
     best = int(probabilities.argmax())
     data = {
@@ -149,7 +185,7 @@ def _digit_pad(model, labels, image_shape, examples, dtype=None, note=""):
         "input_shape": input_shape,
         "image_shape": image_shape,
         "labels": labels,
-        "examples": None if examples is None else encode(examples),
+        "examples": _encoded(examples),
         "note": note,
     }
     alt = (
@@ -157,7 +193,7 @@ def _digit_pad(model, labels, image_shape, examples, dtype=None, note=""):
         f"{image_shape[0]} by {image_shape[1]} pixels that the network sees, and a bar for each of its {len(labels)} "
         f"answers, which changes with every stroke. The one shown is read as {labels[best]}."
     )
-    still = png(_digit_still(THREE if examples is None else None, picture, probabilities, labels))
+    still = png(_digit_still(THREE if drawn else None, picture, probabilities, labels))
     return Figure("digit_pad", data, png=still, alt=alt, height=440, scripts=("net", "strokes"))
 
 
@@ -178,6 +214,22 @@ def _digit_still(strokes, picture, probabilities, labels):
     right.set_yticks(range(len(labels)), labels)
     right.invert_yaxis()
     right.set(title="what it answers", xlabel="probability (%)", xlim=(0, 100))
+    return figure
+
+
+def _belief_still(picture, beliefs, labels):
+    """Draw, for paper, the picture and beside each of its rows the belief after it."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.6), sharey=True)
+    left.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto", extent=(0, 28, 28.5, 0.5))
+    left.set(title="what the network sees", ylabel="rows read", xticks=[])
+    drawn = right.imshow(
+        beliefs, cmap="viridis", vmin=0, vmax=1, aspect="auto", extent=(-0.5, len(labels) - 0.5, 28.5, 0.5)
+    )
+    right.set(title="what it believes then")
+    right.set_xticks(range(len(labels)), labels)
+    for axes in (left, right):
+        axes.grid(False)
+    figure.colorbar(drawn, label="probability")
     return figure
 
 
@@ -211,6 +263,10 @@ def _checked_examples(examples, image_shape):
             f"examples are 1 to {MOST_EXAMPLES} uint8 pictures (n, {H}, {W}), got {examples.dtype} {examples.shape}"
         )
     return examples.reshape(shape)
+
+
+def _encoded(examples):
+    return None if examples is None else encode(examples)
 
 
 def _input_shape(model, image_shape, answers):

@@ -5,7 +5,7 @@
 
 const Pad = (() => {
   const SIDE = 280; // of the sheet, in its own units
-  const PEN = 2.4; // the pen's thickness in pixels of the picture: MNIST's digits hold as much ink
+  const PEN = 2.6; // the pen's thickness in pixels of the picture: MNIST's digits hold as much ink
   const [INK, BOX] = [84, 80]; // the drawing is laid out finely first: its longer side takes 80 of 84 pixels
 
   // Draw lines, each a list of [x, y], into one box: returns values 0..1 with .shape (84, 84), smooth at their edges.
@@ -195,6 +195,7 @@ const Pad = (() => {
     canvas.element.style.borderRadius = "0.4rem";
     nn.draw(redraw);
     const buttons = nn.row(nn.button("Clear", clear), ...samples(examples, shape).map((picture, k) => sample(picture, k, load)));
+    buttons.style.gap = "0.3rem";
     const hint = "Mouse, finger or pen. By keyboard: the arrows move the pen, space sets it down or lifts it, c clears.";
     const made = nn.element("div", {}, canvas, buttons, nn.element("small", {}, hint));
     made.style.cssText = `display: grid; gap: 0.5rem; width: ${SIDE}px; max-width: 100%`;
@@ -220,5 +221,37 @@ const Pad = (() => {
     return nn.add(button, face);
   }
 
-  return { drawInk, centreDigit, sheet };
+  // An answer in words, and a bar with its probability for each label: show(probabilities), or show(null).
+  function answers(labels) {
+    const { element } = nn;
+    const answer = nn.output("answer");
+    answer.element.style.cssText = "font-size: 1.25rem; font-weight: bold";
+    const bars = labels.map((label) => {
+      const number = nn.output(`probability of ${label}`);
+      number.element.setAttribute("aria-live", "off"); // the answer is read out; ten changing numbers are not
+      number.element.style.cssText = "text-align: right; white-space: nowrap";
+      const bar = element("div", { style: "height: 100%" });
+      const track = element("div", { style: "height: 0.8rem; border-radius: 0.2rem; overflow: hidden; background: var(--grid)" }, bar);
+      const line = element("div", {}, element("span", {}, label), track, number.element);
+      line.style.display = "contents"; // its three parts stand in the columns of one grid
+      return { line, bar, number };
+    });
+    function show(probabilities) {
+      const best = probabilities ? probabilities.indexOf(Math.max(...probabilities)) : -1;
+      answer.text = probabilities ? `${labels[best]}, ${percent(probabilities[best], 0)} sure` : "draw a digit";
+      bars.forEach(({ line, bar, number }, k) => {
+        number.text = probabilities ? percent(probabilities[k], 1) : "";
+        line.style.fontWeight = k === best ? "bold" : "normal";
+        bar.style.width = probabilities ? `${100 * probabilities[k]}%` : "0";
+        bar.style.background = k === best ? "var(--accent)" : "var(--muted)";
+      });
+    }
+    const grid = element("div", {}, ...bars.map(({ line }) => line));
+    grid.style.cssText = "display: grid; grid-template-columns: auto 1fr 4.5rem; gap: 0.4rem 0.6rem; align-items: center";
+    return { answer, bars: grid, show };
+  }
+
+  const percent = (share, digits) => `${(100 * share).toFixed(digits)} %`;
+
+  return { drawInk, centreDigit, sheet, answers };
 })();
