@@ -1,11 +1,11 @@
-"""Render executed notebooks as PDF (A4) and as HTML that needs no network, into reports/; all together as course.pdf.
+"""Render executed notebooks as PDF (A4) into reports/; all together as course.pdf.
 
     python -m tools.instructor.reports [01_mlp | my.ipynb | results ...]        make reports NOTEBOOK=...
     python -m tools.instructor.reports --students ...                     without solutions, into reports/students/
 
-The one idea: pandoc reads the text of a notebook once, into trees that still know their cell. The trees are checked,
-and then written twice: as Typst, which makes the PDF, and as HTML; reports.typ and reports.css say how they look. What
-a page can't show (TeX that does not convert, a character in no font) is an error that names the cell, never a gap.
+The one idea: pandoc reads the text of a notebook once, into trees that still know their cell. The trees are checked and
+written as Typst, which makes the PDF; reports.typ says how it looks. What a page can't show (TeX that does not convert,
+a character in no font) is an error that names the cell, never a gap. (`make site` is the course in a browser.)
 """
 
 import ast
@@ -26,7 +26,7 @@ import nbformat
 import pylopdf_fonts_zh_cn
 import pypandoc
 import typst
-from pandocfilters import CodeBlock, Div, Image, Math, Para, Plain, RawBlock, RawInline, Str, stringify, walk
+from pandocfilters import CodeBlock, Div, Image, Math, Para, RawBlock, RawInline, Str, stringify, walk
 
 from tools.shared import notebooks, pinned
 
@@ -261,34 +261,17 @@ def elements(tree: list) -> list[tuple]:
     return found
 
 
-def written(report: Report, blocks: list, target: str, *options: str) -> str:
-    """Let pandoc write blocks. Of TeX that it can't convert, say in which cell it stands."""
+def written(report: Report, blocks: list) -> str:
+    """Let pandoc write blocks as Typst. Of TeX that it can't convert, say in which cell it stands."""
     try:
         tree = {"pandoc-api-version": [1, 23], "meta": {}, "blocks": blocks}
-        return pandoc(json.dumps(tree), "json", target, *options)
+        return pandoc(json.dumps(tree), "json", "typst", "--syntax-highlighting=idiomatic")
     except ReportFailed as failure:
         for cell in report.cells:
             for tex in (content[1] for kind, content in elements(cell.blocks) if kind == "Math"):
                 if "".join(f"TeX math {tex}, rendering".split()) in "".join(str(failure).split()):
                     cell.fail(f"its TeX does not convert: {tex}\n{failure}")
         raise
-
-
-def write_html(report: Report, work: Path) -> str:
-    """Return the report as one HTML file that needs no other: mathematics as MathML, pictures within, no script."""
-    facts = "".join(f"**{name}:** {fact}\n\n" for name, fact in report.facts.items())
-    blocks, folded = blocks_of(facts, MARKDOWN), False
-    for cell in [*report.cells, None]:
-        if folded != (folded := cell is not None and cell.has("solution")):
-            blocks.append(RawBlock("html", "<details><summary>Solution</summary>" if folded else "</details>"))
-        if cell and cell.prompt and not cell.has("figure"):
-            blocks.append(Div(["", ["prompt"], []], [Plain([Str(cell.prompt)])]))
-            blocks.append(CodeBlock(["", ["python"], []], cell.node.source))
-        blocks += cell.blocks if cell else []
-    options = ("--mathml", "--standalone", "--embed-resources", f"--resource-path={work}", "--toc", "--toc-depth=3")
-    meta = (f"--metadata=title:{report.title}", f"--metadata=subtitle:{COURSE}", "--metadata=lang:en")
-    page = written(report, blocks, "html5", *options, *meta, f"--css={HERE / 'reports.css'}")
-    return re.sub(r'(<a href="[^":]+)\.ipynb(?:#[^"]*)?"', r'\1.html"', page)
 
 
 def quoted(text: str) -> str:
@@ -364,7 +347,7 @@ def write_typst(report: Report, work: Path) -> None:
         part = solutions if cell.has("solution") else body
         part += [RawBlock("typst", f"//{MARK.format(number)}"), *typst_cell(cell)]
     for part, blocks in (("body", body), ("solutions", solutions)):
-        lines = written(report, blocks, "typst", "--syntax-highlighting=idiomatic").split("\n")
+        lines = written(report, blocks).split("\n")
         lines = [line if line.startswith(("#code-cell(", "#printed(")) else renamed(line) for line in lines]
         (work / f"{report.name}.{part}.typ").write_text("\n".join(['#import "reports.typ": *', *lines]), "utf-8")
 
@@ -453,12 +436,10 @@ def compile_pdf(name: str, reports: list[Report], work: Path, floating: list[int
 def render(path: Path, work: Path, folder: Path, students: bool = False) -> Report:
     """Render one notebook into `folder`."""
     report = read(path, work, students)
-    page = write_html(report, work)
     write_typst(report, work)
     bind(report.name, report.title, [report], work)
     report.floating = let_float(report.name, work)
     pdf = compile_pdf(report.name, [report], work, report.floating)
-    notebooks.replace(folder / f"{report.name}.html", page.encode())
     notebooks.replace(folder / f"{report.name}.pdf", pdf)
     return report
 
@@ -499,7 +480,7 @@ def main() -> int:
             try:
                 if path != "course":
                     reports.append(render(path, work, folder, options.students))
-                    print(f"{notebooks.short_path(folder / reports[-1].name)}.pdf and .html", flush=True)
+                    print(f"{notebooks.short_path(folder / reports[-1].name)}.pdf", flush=True)
                 elif not failures and all(Path(name).is_dir() for name in options.names):
                     render_course(reports, work, folder)
                     print(notebooks.short_path(folder / "course.pdf"))

@@ -7,6 +7,7 @@ The one idea: nothing is written twice and nothing is computed. The pages are th
 scratch folder as they lie here, with what a browser needs added: folds, links, titles. Sphinx does the rest (conf.py).
 """
 
+import importlib
 import os
 import re
 import shutil
@@ -104,10 +105,10 @@ def link(text: str, page: Path, known: set[Path], repository: Repository) -> str
 def card(name: str, title: str, story: str, alt: str) -> str:
     """Return a notebook's card on the front page."""
     number, _, subject = title.partition(" · ")
-    return (
-        f"::::{{grid-item-card}} {subject}\n:link: notebooks/{name}\n:link-type: doc\n:img-top: notebooks/images/{name}.png\n"
-        f":img-alt: {alt}\n:class-card: story\n\n{{.number}}\n{int(number):02}\n\n{story}\n::::\n"
-    )
+    options = {"link": f"notebooks/{name}", "link-type": "doc", "img-top": f"notebooks/images/{name}.png"}
+    options |= {"img-alt": alt, "class-card": "story"}
+    lines = [f":{option}: {value}" for option, value in options.items()]
+    return "\n".join([f"::::{{grid-item-card}} {number} · {subject}", *lines, "", story, "::::", ""])
 
 
 def title_of(notebook: nbformat.NotebookNode) -> str:
@@ -144,6 +145,7 @@ def write_sources(folder: Path, repository: Repository) -> None:
             )
         pad = pad or (digit_pad(notebook) if path.stem.startswith("03_") else None)
         cards.append(card(path.stem, title_of(notebook), about[path.stem], cover_of(notebook)))
+        notebook.metadata["description"] = about[path.stem]
         notebooks.write(prepare(notebook), folder / "notebooks" / path.name)
     shutil.copytree(notebooks.ROOT / "notebooks" / "images", folder / "notebooks" / "images", dirs_exist_ok=True)
     for svg in (notebooks.ROOT / "docs").glob("*.svg"):
@@ -151,14 +153,17 @@ def write_sources(folder: Path, repository: Repository) -> None:
         shutil.copy(svg, folder / "docs")
     pages = {page: (notebooks.ROOT / page).read_text("utf-8") for page in PAGES}
     pages["start.md"] = "# How to start\n\n" + "".join(f"## {name}\n{texts[name]}" for name in START)
-    pages["results.md"] = "# Results\n" + texts["What you will build"].replace("\n### ", "\n## ")
+    results = texts["What you will build"].partition("\n| |")  # what stands before it is on the front page
+    pages["results.md"] = "# Results\n\n| |" + results[2].replace("\n### ", "\n## ")
     pages |= reference()
     for name, text in pages.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(link(text, Path(name), known, repository), "utf-8")
-    lead, picture = re.search(r"^# .+?\n\n(.+?)\n\n(!\[.+?\]\(.+?\))", texts[""], re.DOTALL).groups()
+    said = r"^# .+?\n\n(.+?\.)\n(.+?)\n\n(!\[.+?\]\(.+?\))"  # a sentence, the rest of the paragraph, a picture
+    lead, more, picture = re.search(said, texts[""], re.DOTALL).groups()
     parts = {
         "LEAD": lead,
+        "MORE": more,
         "HERO": f"````{{raw}} html\n{pad}\n````" if pad else picture,
         "CARDS": "\n".join(cards),
         "NOTEBOOKS": "\n".join(f"notebooks/{path.stem}" for path in paths),
@@ -171,8 +176,9 @@ def write_sources(folder: Path, repository: Repository) -> None:
 def reference() -> dict[str, str]:
     """Return the pages of the reference by their names: the first, then one for each module."""
     form = "# {0}\n\n```{{eval-rst}}\n.. automodule:: {0}\n{1}```\n"
-    listed = "\n".join(modules())
-    first = form.format("nnlib", "   :no-members:\n") + f"\n```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```\n"
+    lines = [f"* [{name}]({name}.md): {importlib.import_module(name).__doc__.splitlines()[0]}" for name in modules()]
+    listed = "\n".join(["", *lines, "", "```{toctree}", ":hidden:", "", *modules(), "```", ""])
+    first = form.format("nnlib", "   :no-members:\n") + listed
     return {"reference/index.md": first} | {f"reference/{name}.md": form.format(name, "") for name in modules()}
 
 
@@ -189,6 +195,8 @@ def build(to: Path, repository: Repository) -> None:
         options = ["-W", "--keep-going", "-q", "-j", "auto", "-c", str(HERE), "-d", str(Path(name) / "doctrees")]
         if sphinx([*options, str(source), str(made)]):
             raise Unbuildable("Sphinx warned, and a warning is an error: see above.")
+        for path in notebooks.select(notebooks.ROOT / "notebooks", suffix=".ipynb"):
+            notebooks.replace(made / "_downloads" / "notebooks" / path.name, path.read_bytes())
         shutil.rmtree(to, ignore_errors=True)
         shutil.move(made, to)
 

@@ -5,15 +5,19 @@ can't be converted is a warning, which ends the build.
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from subprocess import run
+from xml.etree import ElementTree
 
 import pypandoc
 from docutils import nodes
 from sphinx.util import logging
 
 PANDOC = Path(pypandoc.__file__).parent / "files" / "pandoc"
+ElementTree.register_namespace("", "http://www.w3.org/1998/Math/MathML")
 INLINE, DISPLAY = {"t": "InlineMath"}, {"t": "DisplayMath"}
+MATHML = "{http://www.w3.org/1998/Math/MathML}"
 
 
 def convert(formulas: list[tuple[str, bool]]) -> tuple[list[str], str]:
@@ -22,8 +26,21 @@ def convert(formulas: list[tuple[str, bool]]) -> tuple[list[str], str]:
     tree = json.dumps({"pandoc-api-version": [1, 23], "meta": {}, "blocks": blocks})
     command = [PANDOC, "-f", "json", "-t", "html5", "--mathml", "--wrap=none"]
     done = run(command, input=tree.encode(), capture_output=True, check=True)
-    lines = [part + "</math>" for part in done.stdout.decode().split("</math>")[:-1]]
-    return [line.strip() for line in lines], done.stderr.decode().strip()
+    made = [part + "</math>" for part in done.stdout.decode().split("</math>")[:-1]]
+    return [spaced(mathml.strip()) for mathml in made], done.stderr.decode().strip()
+
+
+def spaced(mathml: str) -> str:
+    """Put the small space between a function and its argument that TeX has there: log x, but log(x)."""
+    root = ElementTree.fromstring(mathml)
+    for row in [*root.iter(f"{MATHML}mrow"), *root.iter(f"{MATHML}mtd")]:
+        for child, following in reversed(list(pairwise(row))):
+            inner = child[0] if child.tag != f"{MATHML}mrow" and len(child) else child  # max with a letter below
+            is_function = len(inner) and inner[-1].text == "\u2061"
+            is_fenced = any(node.get("form") == "prefix" for node in (following, *following[:1]))
+            if is_function and not is_fenced:
+                row.insert(list(row).index(following), ElementTree.Element(f"{MATHML}mspace", width="0.167em"))
+    return ElementTree.tostring(root, "unicode", short_empty_elements=False)
 
 
 def convert_page(app, doctree, docname):

@@ -1,17 +1,16 @@
-"""What each page of the site gets beside its text: description, preview picture, buttons; and docstrings that read well.
+"""What a page of the site gets beside its text: description, preview picture, buttons; and docstrings that read well.
 
-Its one idea: where the repository lives is one setting. With it, pages lead to their source, to Colab and to Binder, and
-know their own address; without it, no page says anything of the kind.
+Its one idea: where the repository lives is one setting. With it, pages lead to their source, to Colab and to Binder,
+and know their own address; without it, no page says anything of the kind.
 """
 
 import inspect
 import re
-from html import escape
+from html import escape, unescape
 
 from docutils import nodes
 
 DESCRIPTION = 200  # characters that a preview shows
-COVER = "notebooks/images/01_mlp.png"  # for pages that have none of their own
 
 
 class Repository:
@@ -55,19 +54,16 @@ def describe(doctree) -> str:
 
 def add_metadata(app, pagename, templatename, context, doctree):
     """Put description, preview and canonical address into the page's head."""
-    repository, title = app.config.site_repository, context.get("title", "")
-    course = app.config.html_title
-    facts = [("og:type", "website"), ("og:site_name", course), ("og:title", re.sub("<.*?>", "", title) or course)]
-    if description := (context.get("meta") or {}).get("description") or (describe(doctree) if doctree else ""):
-        facts.append(("og:description", description))
+    repository, course = app.config.site_repository, app.config.html_title
+    title = re.sub("<.*?>", "", context.get("title", "")) or course
+    description = (context.get("meta") or {}).get("description") or (describe(doctree) if doctree else title)
+    facts = {"og:type": "website", "og:site_name": course, "og:title": unescape(title), "og:description": description}
     if repository:
-        cover = f"notebooks/images/{pagename.split('/')[-1]}.png"
-        picture = cover if (app.srcdir / cover).is_file() else COVER
-        facts += [("og:url", f"{repository.site}{pagename}.html"), ("og:image", f"{repository.site}{picture}")]
-    tags = [f'<meta property="{name}" content="{escape(text)}" />' for name, text in facts]
+        name = pagename.split("/")[-1] if pagename.startswith("notebooks/") else "01_mlp"
+        facts |= {"og:url": f"{repository.site}{pagename}.html", "og:image": f"{repository.site}_images/{name}.png"}
+    tags = [f'<meta property="{name}" content="{escape(text)}" />' for name, text in facts.items()]
+    tags.append(f'<meta name="description" content="{escape(description)}" />')
     tags.append(f'<meta name="twitter:card" content="{"summary_large_image" if repository else "summary"}" />')
-    if description and not (context.get("meta") or {}).get("description"):
-        tags.append(f'<meta name="description" content="{escape(description)}" />')
     if repository:
         tags.append(f'<link rel="canonical" href="{repository.site}{pagename}.html" />')
     context["metatags"] = context.get("metatags", "") + "\n".join(tags)
@@ -116,6 +112,11 @@ def code_names(found: re.Match) -> str:
     return ", ".join(f"``{name}``" for name in names) + ": "
 
 
+def shorten_signature(app, what, name, obj, options, signature, returns):
+    """Leave out what a dataclass puts for a default that is made anew each time."""
+    return signature and signature.replace("=<factory>", ""), returns
+
+
 def setup(app):
     """Register all this."""
     app.add_config_value("site_repository", Repository(""), "", [Repository])
@@ -123,4 +124,5 @@ def setup(app):
     app.connect("html-page-context", add_metadata, priority=900)
     app.connect("html-page-context", add_buttons, priority=901)
     app.connect("autodoc-process-docstring", read_docstring)
+    app.connect("autodoc-process-signature", shorten_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
