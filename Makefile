@@ -37,7 +37,7 @@ lab: .venv/.has-course  ## open the notebooks in JupyterLab
 run: .venv/.has-course  ## execute every notebook from scratch into results/ (or NOTEBOOK=01_mlp; DATA=sample: quick; JOBS=2)
 	@$(PY) -m tools.instructor.run --jobs $(JOBS) $(NOTEBOOK)
 
-reports: .venv/.has-course .venv/.has-reports  ## PDF and HTML of every notebook (or NOTEBOOK=01_mlp, path/to/my.ipynb, results; FOR=students: no solutions)
+reports: .venv/.has-course .venv/.has-reports  ## PDF of every notebook and of the course (or NOTEBOOK=01_mlp, path/to/my.ipynb, results; FOR=students: no solutions)
 	@$(PY) -m tools.instructor.reports $(if $(filter students,$(FOR)),--students) $(if $(NOTEBOOK),"$(NOTEBOOK)")
 
 site: .venv/.has-course .venv/.has-site  ## the course as a site, into site/ (SITE_REPOSITORY=https://github.com/owner/name)
@@ -57,8 +57,8 @@ test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests
 	echo "--- exercises and reports"; $(EXERCISES) || failed="$$failed exercises-and-reports"; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; else echo "All four stages passed: style, unit tests, notebooks, exercises and reports."; fi
 
-test-lab: .venv/.has-course .venv/.has-test .venv/.has-lab  ## JupyterLab in a real browser (CHROMIUM=...): screenshots in reports/
-	@$(PY) -m pytest tests/lab.py
+test-lab: .venv/.has-course .venv/.has-test .venv/.has-lab .venv/.has-site  ## JupyterLab and the site in a real browser (CHROMIUM=...): screenshots in reports/
+	@$(PY) -m pytest tests/lab.py tests/site.py
 
 claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arithmetic and with another seed? (SEED=1)
 	@NNLIB_SEED=$(SEED) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile $(NOTEBOOKS)
