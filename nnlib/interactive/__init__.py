@@ -4,7 +4,23 @@ Their one idea: what a figure needs is in it. It lives in JupyterLab without a k
 sent to a friend, and on paper as a picture.
 """
 
-from .figure import Figure, data_of, encode, page_of, png
+from .figure import Figure, encode, png, stored
+from .network import network_json
+from .pad import belief_pad, centre_digit, digit_pad, draw_ink, save_page
+from .patches import patch_matrix
 from .player import player
 
-__all__ = ["Figure", "data_of", "encode", "page_of", "player", "png"]
+__all__ = [
+    "Figure",
+    "belief_pad",
+    "centre_digit",
+    "digit_pad",
+    "draw_ink",
+    "encode",
+    "network_json",
+    "patch_matrix",
+    "player",
+    "png",
+    "save_page",
+    "stored",
+]
