@@ -1,7 +1,8 @@
 """The course in a real JupyterLab: notebook 01 opened in Chromium, run on the sample, edited, saved; its .py follows.
 
-`make test-lab` runs this. pytest alone does not (hence the name of this file): it needs Chromium, and a minute.
-Screenshots of each step are kept in reports/, also of the step that failed.
+An interactive figure lives there: after a run, opened again, in the dark. `make test-lab` runs this. pytest alone does
+not (hence the name of this file): it needs Chromium, and a minute. Screenshots of each step are kept in reports/, also
+of the step that failed.
 """
 
 import os
@@ -19,27 +20,24 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from playwright.sync_api import sync_playwright
 
 from tools.shared import notebooks, pairs
 
+pytestmark = pytest.mark.browser
 NAME = "01_mlp"
 SECONDS = 600  # for each step: a busy machine is no failure
+FIGURE = """
+from nnlib import interactive
+import numpy as np
+
+interactive.player(np.eye(4)[:, None], list("abcd"), alt="A white pixel that moves to the right.")
+"""
 NO_NEWS = '{"fetchNews": "false", "checkForUpdates": false}'
-
-
-def chromium():
-    """The browser to use: CHROMIUM, or the one that is installed."""
-    names = [os.environ["CHROMIUM"]] if "CHROMIUM" in os.environ else ["chromium", "chromium-browser", "google-chrome"]
-    found = [path for name in names if (path := shutil.which(name))]
-    if not found:
-        pytest.fail(f"no {' or '.join(names)} here: install Chromium, or name it: make test-lab CHROMIUM=...", False)
-    return found[0]
 
 
 @pytest.fixture
 def lab(tmp_path):
-    """JupyterLab as `make lab` starts it, on a copy of the notebooks: (its folder, the address of notebook 01)."""
+    """JupyterLab as `make lab` starts it, on a copy of the notebooks: (its folder, name -> address of a notebook)."""
     folder = tmp_path / "notebooks"
     shutil.copytree(notebooks.ROOT / "notebooks", folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "*.npz"))
     settings = tmp_path / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
@@ -71,7 +69,7 @@ def lab(tmp_path):
         server = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=file, stderr=subprocess.STDOUT)
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/status?token={token}"), server, log)
-        yield folder, f"http://127.0.0.1:{port}/lab/tree/{NAME}.ipynb?token={token}"
+        yield folder, f"http://127.0.0.1:{port}/lab/tree/{{}}.ipynb?token={token}&reset".format
     finally:
         for process in (*psutil.Process(server.pid).children(recursive=True), server):
             process.kill()
@@ -96,28 +94,33 @@ def wait_until(true, server=None, log=None):
 
 
 @pytest.fixture
-def page():
+def page(chromium):
     """A window of Chromium."""
-    root = hasattr(os, "getuid") and os.getuid() == 0  # Chromium's sandbox refuses to work for root
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"] * root)
-        window = browser.new_page(viewport={"width": 1300, "height": 1000})
-        window.set_default_timeout(1000 * SECONDS)
-        yield window
-        browser.close()
+    window = chromium.new_page(viewport={"width": 1300, "height": 1000})
+    window.set_default_timeout(1000 * SECONDS)
+    yield window
+    window.close()
 
 
-def test_notebook_01_is_run_edited_and_saved_in_jupyterlab_and_its_source_follows(lab, page):
+@pytest.fixture
+def look(page):
+    """Return a function that keeps a screenshot of a step."""
+    reports = notebooks.ROOT / "reports"
+    reports.mkdir(exist_ok=True)
+    return lambda step: page.screenshot(path=reports / f"jupyterlab-{step}.png")
+
+
+def menu(page, name, *items):
+    """Choose an item of a menu, or of a menu within it."""
+    page.get_by_role("menuitem", name=name, exact=True).click()
+    for item in items:
+        page.locator(".lm-Menu-itemLabel").get_by_text(item, exact=True).click()
+
+
+def test_notebook_01_is_run_edited_and_saved_in_jupyterlab_and_its_source_follows(lab, page, look):
     folder, address = lab
     source, stored = folder / f"{NAME}.py", folder / f"{NAME}.ipynb"
     before = source.read_text("utf-8")
-    reports = notebooks.ROOT / "reports"
-    reports.mkdir(exist_ok=True)
-    for old in reports.glob("jupyterlab-*.png"):
-        old.unlink()
-
-    def look(step):
-        page.screenshot(path=reports / f"jupyterlab-{step}.png")
 
     def save(until):
         page.keyboard.press("Escape")
@@ -127,7 +130,7 @@ def test_notebook_01_is_run_edited_and_saved_in_jupyterlab_and_its_source_follow
         assert pairs.difference(source) is None
 
     try:
-        page.goto(address)
+        page.goto(address(NAME))
         page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
         page.locator(".jp-Toolbar-kernelName", has_text="Python 3").wait_for()
         idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
@@ -135,13 +138,11 @@ def test_notebook_01_is_run_edited_and_saved_in_jupyterlab_and_its_source_follow
         look("1-opened")
 
         # nothing of what is stored may be mistaken for what is run now
-        page.get_by_role("menuitem", name="Kernel", exact=True).click()
-        page.get_by_role("menuitem", name="Restart Kernel and Clear Outputs of All Cells…").click()
+        menu(page, "Kernel", "Restart Kernel and Clear Outputs of All Cells…")
         page.get_by_role("button", name="Confirm Kernel Restart").click()
         page.wait_for_function("!document.querySelector('.jp-OutputArea-output')")
         idle.wait_for()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        menu(page, "Run", "Run All Cells")
         page.locator(".jp-Notebook-ExecutionIndicator[data-status=busy]").wait_for()
         idle.wait_for()
         look("2-all-cells-run")
@@ -176,3 +177,61 @@ def executed(path: Path) -> bool:
     except Exception:
         return False
     return all(cell.execution_count for cell, _ in cells)
+
+
+def test_an_interactive_figure_lives_in_jupyterlab(lab, page, look):
+    folder, address = lab
+    new = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FIGURE.strip())])
+    new.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }  # none is asked for
+    nbformat.write(new, folder / "own.ipynb")
+    figure = page.locator(".nn-figure")
+    inside = figure.frame_locator("iframe")
+    shown, slider = inside.locator("output"), inside.get_by_role("slider")
+
+    def is_alive():
+        slider.wait_for()
+        assert shown.text_content() == "d"
+        box = slider.bounding_box()
+        page.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
+        assert shown.text_content() == "a"
+        page.keyboard.press("ArrowRight")  # which JupyterLab keeps to itself where there is no frame
+        assert shown.text_content() == "b"
+
+    try:
+        page.goto(address("own"))
+        page.locator(".jp-Toolbar-kernelName", has_text="Python 3").wait_for()
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+        menu(page, "Run", "Run All Cells")
+        is_alive()
+        look("5-figure")
+        assert figure.locator("img").count() == 0
+        assert figure.locator("iframe").bounding_box()["height"] - slider.bounding_box()["y"] < 300, "its own height"
+        menu(page, "Settings", "Theme", "JupyterLab Dark")
+        inside.locator("html[data-theme=dark]").wait_for()
+        look("6-figure-dark")
+        menu(page, "Settings", "Theme", "JupyterLab Light")
+        inside.locator("html[data-theme=light]").wait_for()
+        menu(page, "File", "Save Notebook")
+        wait_until(lambda: executed(folder / "own.ipynb"))
+
+        page.goto("about:blank")
+        page.goto(address("own"))  # opened again, and not run
+        is_alive()
+
+        theirs = nbformat.read(folder / "own.ipynb", as_version=4)
+        theirs.cells[0].source += "  # made elsewhere: not trusted here"
+        nbformat.write(theirs, folder / "theirs.ipynb")
+        page.goto(address("theirs"))
+        picture = figure.locator("img")
+        picture.wait_for()
+        look("7-figure-not-trusted")
+        assert picture.get_attribute("alt") == "A white pixel that moves to the right."
+        assert picture.evaluate("image => image.complete && image.naturalWidth > 100")
+        assert figure.locator("iframe").count() == 0
+    except BaseException:
+        look("failed")
+        raise

@@ -101,6 +101,15 @@ class Figure:
 </script>
 """
 
+    def compared(self) -> str:
+        """Return, in lines, what makes it this figure: what a verification compares.
+
+        That is all but the program and the pictures: these may differ in a byte from one version of a drawing library
+        to the next. Of an array, or another long text, the beginning of its SHA-256 stands there.
+        """
+        facts = {"figure": self.name, "scripts": self.scripts, "alt": self.alt, "data": _brief(self.data)}
+        return json.dumps(facts, indent=1, ensure_ascii=False)
+
     def _repr_mimebundle_(self, include=None, exclude=None):
         """Hand Jupyter the three faces."""
         picture = base64.b64encode(self.png).decode()
@@ -144,34 +153,43 @@ def png(figure: matplotlib.figure.Figure, dpi: int = 80, colours: int = 128) -> 
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     plt.close(figure)
     picture = Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-    picture.save(small, format="png", optimize=True)
+    picture.save(small, format="png", optimize=True, dpi=(dpi, dpi))
     return small.getvalue()
 
 
-def data_of(fragment: str) -> str | None:
-    """Return, as JSON, what an interactive figure in a stored output shows, without its pictures and its program.
-
-    fragment: the text/html of an output. Returns None if it is no interactive figure. Two are the same figure if these
-    texts are equal; pictures may differ in a byte from one version of a drawing library to the next.
-    """
-    if not (page := page_of(fragment)):
-        return None
-    known = re.search(r'<div class="nn-figure" data-figure="(\w+)".*?>\s*<img alt="(.*?)"', fragment, re.DOTALL)
-    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1]
-    data = re.sub(r"data:image/png;base64,[\w+/=]+", "(a picture)", data)
-    return json.dumps({"figure": known[1], "alt": html.unescape(known[2]), "data": json.loads(data)})
-
-
-def page_of(fragment: str) -> str | None:
-    """Return the whole page of an interactive figure in a stored output (its text/html), or None if it is none."""
+def stored(fragment: str) -> Figure | None:
+    """Return the figure in a stored output (its text/html), with today's program; None if there is none in it."""
     if not fragment.startswith('<div class="nn-figure"'):
         return None
-    return json.loads(re.search(r'^.*\)\("\w{12}", (".*")\);$', fragment, re.MULTILINE)[1])
+    facts = dict(re.findall(r'([\w-]+)="([^"]*)"', fragment.partition("</div>")[0]))
+    page = json.loads(re.search(r'^.*\)\("\w{12}", (".*")\);$', fragment, re.MULTILINE)[1])
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1]
+    return Figure(
+        facts["data-figure"],
+        json.loads(data),
+        png=base64.b64decode(facts["src"].partition(",")[2]),
+        alt=html.unescape(facts["alt"]),
+        height=int(facts["data-height"]),
+        scripts=tuple(facts["data-scripts"].split()),
+    )
 
 
 def _web(name):
     """Read one file of web/."""
     return (WEB / name).read_text("utf-8")
+
+
+def _brief(data):
+    """Write long texts in data as their kind and their hash."""
+    if isinstance(data, dict):
+        return {key: _brief(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_brief(value) for value in data]
+    if isinstance(data, str) and data.startswith("data:image/"):
+        return "a picture"
+    if isinstance(data, str) and len(data) > 100:
+        return f"{len(data)} characters, SHA-256 {hashlib.sha256(data.encode()).hexdigest()[:12]}"
+    return data
 
 
 def _inside_script(text):

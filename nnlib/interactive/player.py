@@ -71,5 +71,5 @@ def _picture(array):
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="png", optimize=True)
+    Image.fromarray(array).save(buffer, format="png", optimize=True, dpi=(100, 100))
     return buffer.getvalue()
