@@ -5,6 +5,7 @@ sent to a friend, and on paper as a picture.
 """
 
 from .figure import Figure, encode, png, stored
+from .folding_plane import folding_plane
 from .network import network_json
 from .pad import belief_pad, centre_digit, digit_pad, draw_ink, save_page
 from .patches import patch_matrix
@@ -17,6 +18,7 @@ __all__ = [
     "digit_pad",
     "draw_ink",
     "encode",
+    "folding_plane",
     "network_json",
     "patch_matrix",
     "player",

@@ -1,0 +1,157 @@
+// Two networks learn the same points, one with ReLU and one without: go through the epochs, and watch the boundary.
+// The browser computes everything seen here from the weights that Python's training left after each epoch.
+
+nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => {
+  const SIDE = 340; // of each plane, in its own units
+  const CELLS = 68; // the plane is computed in 68 x 68 places
+  const DARK = ["#000066", "#660000"]; // points of class 0 (circles) and class 1 (triangles)
+  const places = nn.array(points);
+  const truth = nn.array(labels);
+  const probe = { x: 0, y: 0 }; // the place that one asks about, in the plane
+  let units = start;
+
+  const grid = new Float32Array(2 * CELLS * CELLS); // the middle of each cell
+  for (let i = 0; i < CELLS * CELLS; i++) {
+    grid[2 * i] = fromCanvas((((i % CELLS) + 0.5) * SIDE) / CELLS);
+    grid[2 * i + 1] = -fromCanvas(((Math.floor(i / CELLS) + 0.5) * SIDE) / CELLS); // y points upwards
+  }
+  function fromCanvas(position) {
+    return (2 * position / SIDE - 1) * limit;
+  }
+  function toCanvas([x, y]) {
+    return [((x / limit + 1) * SIDE) / 2, ((1 - y / limit) * SIDE) / 2];
+  }
+
+  // The probability of class 1 at each place [x0, y0, x1, y1, ...]: the softmax of two logits.
+  function beliefs(net, xy) {
+    const logits = net.forward(Float32Array.from(xy), [xy.length / 2, 2]).data;
+    const belief = new Float32Array(xy.length / 2);
+    return belief.map((_, i) => 1 / (1 + Math.exp(logits[2 * i] - logits[2 * i + 1])));
+  }
+
+  // ------------------------------------------------------------------------------------------ one plane, with ReLU or without
+
+  function plane(name, which) {
+    const canvas = nn.canvas(SIDE, SIDE, `The plane ${name}. Drag the cross, or move it with the arrow keys.`);
+    const { ctx } = canvas;
+    const score = nn.output(`accuracy ${name}`);
+    const here = nn.output(`probability ${name}`);
+    nn.drag(canvas, {
+      onpoint: ({ x, y }) => move(fromCanvas(x), -fromCanvas(y)),
+      onarrow: (dx, dy) => move(probe.x + 0.05 * dx, probe.y - 0.05 * dy),
+    });
+
+    function show() {
+      const network = networks[units][which][steps.value];
+      const net = Net.load(network);
+      const belief = beliefs(net, grid);
+      belief.shape = [CELLS, CELLS];
+      nn.pixels(canvas, belief, { width: SIDE, height: SIDE, low: -0.4, high: 1.4, map: "diverging" }); // pale: points stand out
+      if (which === 1) creases(network.layers[0]);
+      boundary(belief);
+      const answers = beliefs(net, places);
+      let correct = 0;
+      answers.forEach((answer, i) => {
+        const right = (answer > 0.5) === (truth[i] === 1);
+        correct += right;
+        mark(toCanvas(places.subarray(2 * i, 2 * i + 2)), truth[i], right);
+      });
+      cross(toCanvas([probe.x, probe.y]));
+      score.text = `${((100 * correct) / truth.length).toFixed(1)} %`;
+      here.text = beliefs(net, [probe.x, probe.y])[0].toFixed(4);
+    }
+
+    // Where each hidden unit switches on: x W[0][k] + y W[1][k] + b[k] = 0, drawn from the line's foot both ways.
+    function creases({ W, b }) {
+      const [weights, biases] = [nn.array(W), nn.array(b)];
+      ctx.setLineDash([2, 4]);
+      biases.forEach((bias, k) => {
+        const [u, v] = [weights[k], weights[biases.length + k]];
+        const square = u * u + v * v;
+        const foot = [(-bias * u) / square, (-bias * v) / square];
+        const far = (4 * limit) / Math.sqrt(square);
+        line(toCanvas([foot[0] - far * v, foot[1] + far * u]), toCanvas([foot[0] + far * v, foot[1] - far * u]), 1.5);
+      });
+      ctx.setLineDash([]);
+    }
+
+    // Where the belief crosses one half: in each square of four neighbouring cells, a short line between two of its edges.
+    function boundary(belief) {
+      const size = SIDE / CELLS;
+      const at = (row, column) => belief[row * CELLS + column] - 0.5;
+      for (let row = 0; row < CELLS - 1; row++) {
+        for (let column = 0; column < CELLS - 1; column++) {
+          const corners = [[row, column], [row, column + 1], [row + 1, column + 1], [row + 1, column]];
+          const crossings = [];
+          corners.forEach(([r, c], k) => {
+            const [nextR, nextC] = corners[(k + 1) % 4];
+            const [from, to] = [at(r, c), at(nextR, nextC)];
+            if (from > 0 === to > 0) return;
+            const part = from / (from - to);
+            crossings.push([(c + 0.5 + part * (nextC - c)) * size, (r + 0.5 + part * (nextR - r)) * size]);
+          });
+          if (crossings.length > 1) line(crossings[0], crossings[1], 3);
+        }
+      }
+    }
+    function line([x1, y1], [x2, y2], width) {
+      ctx.beginPath();
+      ctx.moveTo(x1, y1);
+      ctx.lineTo(x2, y2);
+      [ctx.lineWidth, ctx.strokeStyle, ctx.lineCap] = [width, "black", "round"];
+      ctx.stroke();
+    }
+    function mark([x, y], label, right) {
+      ctx.beginPath();
+      if (label === 0) ctx.arc(x, y, 3.2, 0, 2 * Math.PI);
+      else [[0, -4.2], [3.9, 2.8], [-3.9, 2.8]].forEach(([dx, dy]) => ctx.lineTo(x + dx, y + dy));
+      ctx.closePath();
+      [ctx.lineWidth, ctx.strokeStyle, ctx.fillStyle] = [1.3, DARK[label], right ? DARK[label] : "white"]; // hollow: wrong
+      ctx.fill();
+      ctx.stroke();
+    }
+    function cross([x, y]) {
+      for (const [width, colour] of [[6, "white"], [2.5, "black"]]) {
+        [ctx.lineWidth, ctx.strokeStyle] = [width, colour];
+        ctx.beginPath();
+        for (const [dx, dy] of [[9, 0], [0, 9]]) {
+          ctx.moveTo(x - dx, y - dy);
+          ctx.lineTo(x + dx, y + dy);
+        }
+        ctx.stroke();
+      }
+    }
+
+    const column = nn.column(
+      nn.element("strong", {}, name[0].toUpperCase() + name.slice(1)),
+      canvas,
+      nn.element("div", {}, score.element, " of the points right"),
+      nn.element("div", {}, "triangle at the cross: ", here.element),
+    );
+    column.style.flexBasis = "9.5rem"; // side by side on a phone too: one compares them
+    return { element: column, show };
+  }
+
+  function move(x, y) {
+    const within = (value) => Math.min(limit, Math.max(-limit, value));
+    [probe.x, probe.y] = [within(x), within(y)];
+    showAll();
+  }
+  function showAll() {
+    planes.forEach(({ show }) => show());
+  }
+
+  let steps = null;
+  const planes = [plane("without ReLU", 0), plane("with ReLU", 1)];
+  steps = nn.player({ labels: epochs.map(String), label: "epoch", value: 0, show: () => steps && showAll() });
+  const choice = nn.choice("hidden units", hidden.map(String), (text) => {
+    units = hidden.map(String).indexOf(text);
+    showAll();
+  });
+  choice.value = String(hidden[start]);
+  const top = nn.row(...planes);
+  top.classList.add("top");
+  const hint = "Dotted: where a hidden unit switches on. Hollow: read wrongly. Drag the cross, or move it with the arrow keys.";
+  nn.add(root, top, steps, choice, nn.element("small", {}, hint));
+  showAll();
+});
