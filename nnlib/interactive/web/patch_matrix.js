@@ -89,15 +89,15 @@ nn.figure((root, { image, kernel_size: [kh, kw], stride, padding }) => {
   // A row that is written shows its pixels, one that is still to come is empty; so with the copies: full, or hollow.
   function drawMatrix(found) {
     const { ctx, width } = matrix;
-    const { warm, grid, series } = nn.colours();
+    const { warm, grid, control, series } = nn.colours();
     const [w, h] = [width / places, Math.min(30, matrix.height / rows)];
     ctx.clearRect(0, 0, width, matrix.height);
     for (let p = 0; p < rows; p++) {
       for (let place = 0; place < places; place++) {
         const [row, column] = source(p, place);
         const inside = row >= 0 && row < H && column >= 0 && column < W;
-        ctx.fillStyle = grey(inside ? values[row * W + column] : 0);
-        if (p <= position.value) ctx.fillRect(place * w, p * h, w, h);
+        ctx.fillStyle = p > position.value ? control : grey(inside ? values[row * W + column] : 0);
+        ctx.fillRect(place * w, p * h, w, h);
         frame(matrix, grid, place * w, p * h, w, h, 0.5);
       }
     }
