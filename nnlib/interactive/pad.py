@@ -63,7 +63,7 @@ def belief_pad(
         raise ValueError(
             "belief_pad expects a model that begins with RNN(28, ...) or GRU(28, ...) and goes on from its last state; "
             f"this one begins with {type(reader).__name__}"
-            + f"({len(reader.params['Wx'])}, ...)" * isinstance(reader, RNN | GRU)
+            + (f"({len(reader.params['Wx'])}, ...)" if isinstance(reader, RNN | GRU) else "")
             + ", return_sequences=True" * getattr(reader, "return_sequences", False)
         )
     _input_shape(model, (28, 28), len(labels))
@@ -146,8 +146,9 @@ def centre_digit(ink: np.ndarray, image_shape: tuple[int, int] = (28, 28)) -> np
     """Make a drawing into a picture as MNIST's were made (LeCun et al. 1998): scaled, smooth, in the middle.
 
     ink: (rows, columns), floats in 0..1, or uint8; 0 is paper. Returns image_shape, uint8: the ink's longer side takes
-    20 of 28 pixels, proportions kept; each pixel is the mean of the ink below it; the centre of mass stands in the
-    middle, but no ink leaves the picture. Without ink the picture is empty. Raises ValueError for another shape.
+    20 of 28 pixels, proportions kept; each pixel is the mean of the ink below it; then all is moved by whole pixels,
+    until the centre of mass lies in pixel (14, 14) of (28, 28), but no ink leaves the picture. MNIST's own digits stay
+    as they are. Without ink the picture is empty. Raises ValueError for another shape.
     """
     ink = np.asarray(ink)
     if ink.ndim != 2 or 0 in ink.shape:
@@ -165,8 +166,9 @@ def _shares(mass, count, size):
     """Return, along one axis, the share (count, len(mass)) that the ink's pixels have in each of the picture's."""
     places = np.arange(len(mass))
     begin, end = np.flatnonzero(mass)[[0, -1]] + (0, 1)
-    centre = mass @ (places + 0.5) / mass.sum()
-    edge = np.clip(centre - count / 2 * size, end - count * size, begin)  # no ink falls off the picture
+    centre = (mass @ (places + 0.5) / mass.sum() - begin) / size  # in pixels of the picture, from where the ink begins
+    margin = np.ceil(count / 2 - centre - 1e-6)  # whole pixels, as in MNIST
+    edge = begin - size * margin.clip(0, np.floor(count - (end - begin) / size))  # no ink falls off the picture
     low = edge + size * np.arange(count)[:, None]
     return (np.minimum(low + size, places + 1) - np.maximum(low, places)).clip(min=0) / size
 

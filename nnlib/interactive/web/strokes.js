@@ -40,7 +40,7 @@ const Pad = (() => {
   }
 
   // Ink (.shape (rows, columns), 0..1) -> a picture (H, W), Uint8Array 0..255: its longer side takes 20 of 28 pixels, and
-  // its centre of mass stands in the middle.
+  // its centre of mass lies in the pixel (14, 14).
   function centreDigit(ink, [H, W]) {
     const [rows, columns] = ink.shape;
     const [byRow, byColumn] = [new Float64Array(rows), new Float64Array(columns)];
@@ -67,9 +67,10 @@ const Pad = (() => {
   function shares(masses, count, size) {
     const { begin, end } = extent(masses);
     const total = masses.reduce((a, b) => a + b);
-    const centre = masses.reduce((sum, mass, i) => sum + mass * (i + 0.5), 0) / total;
-    // within these limits, so that no ink falls off the picture
-    const edge = Math.min(begin, Math.max(end - count * size, centre - (count / 2) * size));
+    const middle = masses.reduce((sum, mass, i) => sum + mass * (i + 0.5), 0) / total;
+    const margin = Math.ceil(count / 2 - (middle - begin) / size - 1e-6); // whole pixels, as in MNIST
+    const most = Math.floor(count - (end - begin) / size); // so that no ink falls off the picture
+    const edge = begin - size * Math.min(most, Math.max(0, margin));
     return Array.from({ length: count }, (_, i) => {
       const [from, to] = [edge + i * size, edge + (i + 1) * size];
       const covered = [];
