@@ -22,7 +22,7 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 
-from tools.shared import kernels, notebooks, pairs, pinned
+from tools.shared import figures, kernels, notebooks, pairs, pinned
 from tools.shared.summary import Summary
 
 COMPARED, CLAIMS = "compared", "claims"
@@ -183,6 +183,11 @@ class Cell(IPyNbCell):
                 self.add_report_section(
                     "call", "no failure, but not the stored output", moved
                 )
+
+    def sanitize(self, text):
+        """Leave of an interactive figure what it shows: its program is not compared."""
+        text = super().sanitize(text)
+        return figures.compared(text) if isinstance(text, str) else text
 
     def explain(self, error: NbCellError | None):
         """Put what nbval found into words: the first line that differs, or the error."""

@@ -88,6 +88,7 @@ class Figure:
         """Return the HTML that a notebook stores: the picture, and a script that puts a frame with `page` in its place.
 
         Where no script runs, in a notebook that is not trusted for instance, the picture stays, and its description.
+        `tools.shared.figures` reads such a fragment.
         """
         picture = f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
         page = self.page()
@@ -100,15 +101,6 @@ class Figure:
 ({_web("frame.js").rstrip().removesuffix(";")})("{key}", {_inside_script(json.dumps(page))});
 </script>
 """
-
-    def compared(self) -> str:
-        """Return, in lines, what makes it this figure: what a verification compares.
-
-        That is all but the program and the pictures: these may differ in a byte from one version of a drawing library
-        to the next. Of an array, or another long text, the beginning of its SHA-256 stands there.
-        """
-        facts = {"figure": self.name, "scripts": self.scripts, "alt": self.alt, "data": _brief(self.data)}
-        return json.dumps(facts, indent=1, ensure_ascii=False)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         """Hand Jupyter the three faces."""
@@ -157,39 +149,9 @@ def png(figure: matplotlib.figure.Figure, dpi: int = 80, colours: int = 128) -> 
     return small.getvalue()
 
 
-def stored(fragment: str) -> Figure | None:
-    """Return the figure in a stored output (its text/html), with today's program; None if there is none in it."""
-    if not fragment.startswith('<div class="nn-figure"'):
-        return None
-    facts = dict(re.findall(r'([\w-]+)="([^"]*)"', fragment.partition("</div>")[0]))
-    page = json.loads(re.search(r'^.*\)\("\w{12}", (".*")\);$', fragment, re.MULTILINE)[1])
-    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1]
-    return Figure(
-        facts["data-figure"],
-        json.loads(data),
-        png=base64.b64decode(facts["src"].partition(",")[2]),
-        alt=html.unescape(facts["alt"]),
-        height=int(facts["data-height"]),
-        scripts=tuple(facts["data-scripts"].split()),
-    )
-
-
 def _web(name):
     """Read one file of web/."""
     return (WEB / name).read_text("utf-8")
-
-
-def _brief(data):
-    """Write long texts in data as their kind and their hash."""
-    if isinstance(data, dict):
-        return {key: _brief(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_brief(value) for value in data]
-    if isinstance(data, str) and data.startswith("data:image/"):
-        return "a picture"
-    if isinstance(data, str) and len(data) > 100:
-        return f"{len(data)} characters, SHA-256 {hashlib.sha256(data.encode()).hexdigest()[:12]}"
-    return data
 
 
 def _inside_script(text):

@@ -33,6 +33,14 @@ if torch:
     print("twice two is", 2 * 2)
     claim("PyTorch has a name", torch.__name__, equals="torch")
 """
+FIGURE = """
+# %%
+import numpy as np
+
+from nnlib import interactive
+
+interactive.player(np.eye(4)[:2, None], ["before", "after"], alt="A white pixel that moves to the right.")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -347,3 +355,27 @@ def test_the_stored_notebooks_hold_the_course_data():
     for path in sorted((notebooks.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         assert set(notebook.metadata["nnlib"]["datasets"]) == set(notebooks.datasets_used(notebook)), path.name
+
+
+@pinnable
+def test_the_data_of_an_interactive_figure_are_compared_and_not_its_program(tmp_path, home):
+    inside = tmp_path / "notebooks"
+    inside.mkdir()
+    write(inside, "01_figure", FIGURE)
+    assert tool("author.build", "--notebooks", inside, home=home).returncode == 0
+
+    def program(_, cells):
+        shown = cells[0].outputs[0].data
+        shown["text/html"] = shown["text/html"].replace("Stop", "Halt")
+
+    def data(_, cells):
+        shown = cells[0].outputs[0].data
+        shown["text/html"] = shown["text/html"].replace("before", "behind")
+
+    for number, change in enumerate((program, data), 2):
+        shutil.copy(inside / "01_figure.ipynb", inside / f"0{number}_{change.__name__}.ipynb")
+        edit(inside / f"0{number}_{change.__name__}.ipynb", change)
+        assert (inside / f"0{number}_{change.__name__}.ipynb").read_bytes() != (inside / "01_figure.ipynb").read_bytes()
+    said = plain_pytest(tmp_path, "--nbval", "notebooks", home=home).stdout
+    assert row(said, "01_figure")[2:] == row(said, "02_program")[2:] == ["1", "0", "0", "passed"]
+    assert row(said, "03_data")[-1] == "FAILED" and re.search('stored: +"behind"', told(said, "03_data")), said

@@ -5,7 +5,8 @@ import re
 import nbformat
 import pytest
 
-from tools.shared import notebooks, pairs
+from nnlib import interactive
+from tools.shared import figures, notebooks, pairs
 
 FOLDER = notebooks.ROOT / "notebooks"
 SOURCES = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
@@ -56,6 +57,20 @@ def test_every_figure_has_alternative_text(source):
     for number, output in outputs:
         drawn = set(output.get("data", {})) & {"image/svg+xml", "image/jpeg", "application/pdf"}
         assert not drawn, f"cell [{number}] draws in {drawn}: plots.show draws PNG with alternative text"
+
+
+@every_notebook
+def test_interactive_figures_are_light_and_hold_the_program_of_today(source):
+    for number, cell in stored_cells(source):
+        for data in (output.get("data", {}) for output in cell.outputs):
+            if parts := figures.parts(data.get("text/html", "")):
+                figure = interactive.Figure(**parts)
+                renew = f"python -m tools.author.build --figures {source.stem}"
+                assert figure.fragment() == data["text/html"], f"cell [{number}] holds an older program: {renew}"
+                weight = len(figure.png) / 1000
+                assert weight <= 60, f"cell [{number}]: its picture weighs {weight:.0f} kB, and may weigh 60"
+    weight = source.with_suffix(".ipynb").stat().st_size / 1e6
+    assert weight <= 4, f"the notebook weighs {weight:.1f} MB, and may weigh 4"
 
 
 @every_notebook

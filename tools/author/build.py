@@ -1,6 +1,7 @@
 """Execute notebooks/NN_name.py into notebooks/NN_name.ipynb, whose outputs are committed and compared ever after.
 
     python -m tools.author.build [01_mlp ...]          make build NOTEBOOK=01_mlp
+    python -m tools.author.build --figures [01_mlp]    nothing is executed: today's program for the interactive figures
 
 Built on the full data and under the pinned arithmetic only: these outputs are what every later run must reproduce.
 """
@@ -8,8 +9,11 @@ Built on the full data and under the pinned arithmetic only: these outputs are w
 import asyncio
 import sys
 import time
+from pathlib import Path
 
-from tools.shared import kernels, notebooks, pinned
+import nbformat
+
+from tools.shared import figures, kernels, notebooks, pinned
 
 
 def refusal(data: dict[str, dict[str, str]], selected: dict) -> str | None:
@@ -23,9 +27,26 @@ def refusal(data: dict[str, dict[str, str]], selected: dict) -> str | None:
     return notebooks.other_settings()
 
 
+def renew_figures(path: Path) -> None:
+    """Give the interactive figures stored in a notebook today's program: what they show stays, pictures too."""
+    from nnlib import interactive
+
+    notebook = nbformat.read(path, as_version=4)
+    for output in (output for cell, _ in notebooks.code_cells(notebook) for output in cell.outputs):
+        if parts := figures.parts(output.get("data", {}).get("text/html", "")):
+            output.data["text/html"] = interactive.Figure(**parts).fragment()
+    notebooks.write(notebook, path)
+
+
 def main() -> int:
     """Build the notebooks named on the command line, or all."""
-    selected, data = notebooks.read_selected(notebooks.arguments(__doc__))
+    figures = {"action": "store_true", "help": "only give stored interactive figures today's program"}
+    options = notebooks.arguments(__doc__, figures=figures)
+    if options.figures:
+        for path in notebooks.select(options.notebooks, options.names, ".ipynb"):
+            renew_figures(path)
+        return 0
+    selected, data = notebooks.read_selected(options)
     if why := refusal(data, selected):
         print(f"Nothing was built: {why}.")
         return 1

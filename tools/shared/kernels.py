@@ -27,6 +27,7 @@ from tqdm import tqdm
 from traitlets import default
 
 from tools.shared import pinned
+from tools.shared.figures import compared
 from tools.shared.notebooks import CACHE, code_cells, datasets_used, printed, tags
 
 CELL_TIMEOUT = 2000  # seconds, as nbval has it
@@ -192,5 +193,5 @@ def _texts(outputs):
         else:
             for kind, text in output.data.items():
                 if kind not in ("image/png", "image/jpeg", WIDGET):
-                    texts[f"result ({kind})"].append(f"{text}\n")
+                    texts[f"result ({kind})"].append(f"{compared(text) if kind == 'text/html' else text}\n")
     return {kind: "".join(parts).split("\n") for kind, parts in texts.items()}
