@@ -58,7 +58,7 @@ test: .venv/.has-course .venv/.has-test .venv/.has-reports  ## style, unit tests
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; else echo "All four stages passed: style, unit tests, notebooks, exercises and reports."; fi
 
 test-lab: .venv/.has-course .venv/.has-test .venv/.has-lab .venv/.has-site  ## JupyterLab, the site and interactive figures in a real browser (CHROMIUM=...): screenshots in reports/
-	@$(PY) -m pytest -m "not editions" tests/lab.py tests/site.py tests/interactive
+	@$(PY) -m pytest -m browser tests/lab.py tests/site.py tests/interactive
 
 claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arithmetic and with another seed? (SEED=1)
 	@NNLIB_SEED=$(SEED) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile $(NOTEBOOKS)
