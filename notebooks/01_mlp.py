@@ -38,7 +38,15 @@ import numpy as np
 from tqdm import tqdm
 
 import nnlib
-from nnlib import checks, claim, load_dataset, numerical_gradient, plots, random_shift
+from nnlib import (
+    checks,
+    claim,
+    interactive,
+    load_dataset,
+    numerical_gradient,
+    plots,
+    random_shift,
+)
 
 # another seed, another run: the claims must hold all the same
 SEED = int(os.environ.get("NNLIB_SEED", 0))
@@ -146,6 +154,23 @@ plots.show(
     "512), logits (N, 10), the loss. Blue arrows to the right carry the forward formulas, "
     "orange arrows to the left the gradients.",
 )
+
+# %% [markdown]
+# What does the ReLU buy? Here is a smaller world: two inputs instead of 784, so that all
+# possible inputs fit on one sheet, and two classes, circles and triangles. Two networks
+# learn to tell them apart; all that differs is the ReLU between their two layers.
+#
+# **Try it.** Before you press *Play*: what shapes can the black boundary take, on the left
+# and on the right? Then choose 16 hidden units. Does the network without ReLU get further?
+
+# %% tags=["figure"]
+interactive.folding_plane()
+
+# %% [markdown]
+# Without ReLU the boundary is a straight line in every epoch, with two units or sixteen:
+# two weighted sums in a row are one. With ReLU it bends, and it bends only where it crosses
+# a dotted line. Each of these belongs to one hidden unit: on one side the unit is silent,
+# on the other it joins in. The plane has a crease there, and learning moves the creases.
 
 # %% [markdown]
 # ## The linear layer, forward
