@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import nnlib
-from nnlib import checks, claim, load_dataset, plots, reference
+from nnlib import checks, claim, interactive, load_dataset, plots, reference
 
 SEED = int(os.environ.get("NNLIB_SEED", 0))
 rng = np.random.default_rng(SEED)
@@ -114,6 +114,23 @@ plots.show(
 # %%
 rows = reference.im2col(train_images[:1] / 255, (3, 3), 1, 1)
 print(f"one picture of MNIST: {rows.shape}; you predicted ({my_rows}, {my_columns})")
+
+# %% [markdown]
+# Now move the window yourself. Here is one of our digits, shrunk to 7 × 7 pixels. Slide the
+# window from position to position, and watch each patch become a row. Then point at a pixel
+# (or go there with the arrow keys): **where are its copies, and how many?** Try one in the
+# middle, one at an edge, and the corner. Then again with padding 1, and with stride 2.
+
+# %% tags=["figure"]
+# each of the 7 × 7 pixels is the mean of 3 × 3
+tiny = train_images[0, 4:25, 4:25, 0].reshape(7, 3, 7, 3).mean(axis=(1, 3))
+interactive.patch_matrix(tiny, (3, 3), stride=1, padding=0)
+
+# %% [markdown]
+# The matrix holds nothing new, only copies. A pixel in the middle has nine, one for each
+# place in the patch, and they climb to the right: the further the window moves on, the
+# further left and up in it the pixel lies. The corner has a single one; with padding 1 it
+# has four. Keep these numbers in mind for the way back.
 
 # %% [markdown]
 # ## im2col, the first way: an array of indices
@@ -805,6 +822,36 @@ plots.show(
 # %% [markdown]
 # Compare with the mistakes of notebook 01. Most of these would make you hesitate too.
 #
+# ## Your network reads your hand
+#
+# Draw a digit, and the network that you have just trained answers with every stroke.
+# **Try** to write one that it can't make up its mind about. Then write a letter: what does
+# it take it for, and how sure is it?
+
+# %% tags=["figure"]
+interactive.digit_pad(deeper, examples=data.test_images[:5])
+
+# %% [markdown]
+# Two things are worth a second look. The network never sees your drawing, but a small
+# picture made of it as MNIST's were made, of the same size and in the middle: the only kind
+# that it has learnt to read. And it knows ten answers and no eleventh, so a letter becomes
+# a digit, sometimes a very sure one.
+#
+# The same pad is yours to give away: one file with all of your weights in it, which needs
+# neither Python nor a connection. Send it to a friend.
+
+# %%
+reads = f"{accuracies['two convolutions']:.1%} of {len(data.test_labels):,} test digits"
+interactive.save_page(
+    deeper,
+    "my_network.html",
+    note=f"Trained in a notebook with two convolutions. It reads {reads}.",
+    examples=data.test_images[:5],
+    overwrite=True,
+)
+print("saved as my_network.html, in the folder of this notebook")
+
+# %% [markdown]
 # ## What it means
 
 # %%
