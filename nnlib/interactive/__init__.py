@@ -4,12 +4,13 @@ Their one idea: what a figure needs is in it. It lives in JupyterLab without a k
 sent to a friend, and on paper as a picture.
 """
 
-from .figure import Figure, encode, png, stored
+from .figure import Figure, encode, png
 from .folding_plane import folding_plane
 from .network import network_json
 from .pad import belief_pad, centre_digit, digit_pad, draw_ink, save_page
 from .patches import patch_matrix
 from .player import player
+from .valley import valley
 
 __all__ = [
     "Figure",
@@ -24,5 +25,5 @@ __all__ = [
     "player",
     "png",
     "save_page",
-    "stored",
+    "valley",
 ]

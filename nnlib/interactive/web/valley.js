@@ -1,0 +1,160 @@
+// Two ways down a valley: plain gradient descent and momentum; and the map of all settings, each a walk of its own.
+
+nn.figure((root, data) => {
+  const { curvatures, view, lrs, betas, most, near } = data;
+  const counts = nn.array(data.counts); // (beta, lr): steps until the minimum; 0: flies off; most + 1: not there yet
+  const start = [...data.start];
+  const { element } = nn;
+  const short = (value) => String(Number(value.toPrecision(3)));
+  const distance = ([a, b]) => Math.sqrt(a * a + b * b);
+
+  // The path of SGD with momentum, and the step from which it stays near the minimum, in words.
+  function walk(lr, beta) {
+    const path = [[...start]];
+    const velocity = [0, 0];
+    let last = distance(start) <= near ? -1 : 0; // the last step on which it is far
+    for (let step = 1; step <= most; step++) {
+      path.push(path[step - 1].map((value, i) => {
+        velocity[i] = beta * velocity[i] + curvatures[i] * value;
+        return value - lr * velocity[i];
+      }));
+      if (!(distance(path[step]) <= near)) last = step;
+    }
+    const staying = distance(path[most]) <= distance(start);
+    return { path, arrives: !staying ? "never: it flies off" : last === most ? `more than ${most}` : String(last + 1) };
+  }
+
+  // ------------------------------------------------------------------------------------------------------ the controls
+
+  const rate = nn.slider({ label: "learning rate", min: 0, max: lrs.length - 1, value: data.lr, format: (i) => short(lrs[i]), oninput: show });
+  const memory = nn.slider({ label: "β", min: 0, max: betas.length - 1, value: data.beta, format: (j) => betas[j].toFixed(2), oninput: show });
+  const drawn = nn.slider({ label: "steps drawn", min: 1, max: data.longest, value: data.steps, oninput: show });
+  const ground = nn.canvas(400, 280, "The valley from above, and both paths. Drag the start, or move it by the arrow keys.");
+  const chart = nn.canvas(288, 280, "The map of learning rates and betas. Click a setting, or move by the arrow keys.");
+  const map = { x: 34, y: 8, width: 246, height: 230 };
+  map.cell = map.width / lrs.length;
+  map.line = map.height / betas.length;
+
+  nn.drag(ground, {
+    onpoint: ({ x, y }) => setStart((2 * x / ground.width - 1) * view[0], (1 - 2 * y / ground.height) * view[1]),
+    onarrow: (dx, dy) => setStart(start[0] + dx * view[0] / 40, start[1] - dy * view[1] / 40),
+  });
+  nn.drag(chart, {
+    onpoint: ({ x, y }) => setSetting(Math.floor((x - map.x) / map.cell), Math.floor((map.y + map.height - y) / map.line)),
+    onarrow: (dx, dy) => setSetting(rate.value + dx, memory.value - dy),
+  });
+  function setStart(...p) {
+    p.forEach((value, i) => { start[i] = Number(Math.min(view[i], Math.max(-view[i], value)).toFixed(2)); });
+    show();
+  }
+  function setSetting(i, j) {
+    rate.value = i; // a slider keeps its value between its ends
+    memory.value = j;
+    show();
+  }
+
+  // --------------------------------------------------------------------------------------------- the valley from above
+
+  function drawGround(paths) {
+    const { ctx, width, height } = ground;
+    const { text, grid, surface, warm, cool } = nn.colours();
+    const place = (p) => [(p[0] / view[0] + 1) * width / 2, (1 - p[1] / view[1]) * height / 2];
+    ctx.clearRect(0, 0, width, height);
+    Object.assign(ctx, { strokeStyle: grid, lineWidth: 1 });
+    const rim = Math.max(...curvatures.map((c, i) => c * view[i] ** 2));
+    for (let level = 1; level > 1e-4; level /= 4) { // the places of one height are an ellipse
+      const [a, b] = curvatures.map((c, i) => Math.sqrt(rim * level / c) / view[i]);
+      ctx.beginPath();
+      ctx.ellipse(width / 2, height / 2, a * width / 2, b * height / 2, 0, 0, 2 * Math.PI);
+      ctx.stroke();
+    }
+    paths.forEach((path, k) => {
+      const out = path.findIndex((p) => !(Math.abs(p[0] / view[0]) + Math.abs(p[1] / view[1]) < 9)); // far out of sight
+      const points = path.slice(0, 1 + (out < 0 ? drawn.value : Math.min(drawn.value, out - 1))).map(place);
+      ctx.strokeStyle = ctx.fillStyle = k ? warm : cool;
+      ctx.setLineDash(k ? [] : [4, 3]);
+      ctx.beginPath();
+      points.forEach((point) => ctx.lineTo(...point));
+      ctx.stroke();
+      ctx.setLineDash([]);
+      for (const [x, y] of points) { // squares without momentum, discs with it: not told apart by colour alone
+        ctx.beginPath();
+        if (k) ctx.arc(x, y, 2.5, 0, 2 * Math.PI);
+        else ctx.rect(x - 2, y - 2, 4, 4);
+        ctx.fill();
+      }
+    });
+    ring(ctx, place([0, 0]), 3, text, surface);
+    ring(ctx, place(start), 9, text, surface);
+  }
+
+  function ring(ctx, [x, y], radius, outside, inside) {
+    for (const [strokeStyle, lineWidth] of [[inside, 5], [outside, 2]]) { // seen on light and on dark
+      Object.assign(ctx, { strokeStyle, lineWidth });
+      ctx.beginPath();
+      ctx.arc(x, y, radius, 0, 2 * Math.PI);
+      ctx.stroke();
+    }
+  }
+
+  // --------------------------------------------------------------------------------------------------------- the map
+
+  const centre = (i, j) => [map.x + (i + 0.5) * map.cell, map.y + map.height - (j + 0.5) * map.line];
+  const fewest = counts.reduce((least, count) => (count ? Math.min(least, count) : least), most);
+  const paint = Array.from(counts, (count) => // the fewer steps, the brighter; nothing where it flies off
+    count && `rgb(${nn.colour(-Math.log(count), -Math.log(most), -Math.log(fewest), "viridis")})`);
+
+  function drawChart() {
+    const { ctx, width, height } = chart;
+    const { text, muted, warm, control } = nn.colours();
+    ctx.clearRect(0, 0, width, height);
+    ctx.fillStyle = control;
+    ctx.fillRect(map.x, map.y, map.width, map.height);
+    paint.forEach((colour, k) => {
+      const [x, y] = centre(k % lrs.length, Math.floor(k / lrs.length));
+      ctx.fillStyle = colour;
+      if (colour) ctx.fillRect(x - map.cell / 2, y - map.line / 2, map.cell + 0.5, map.line + 0.5);
+    });
+    Object.assign(ctx, { strokeStyle: warm, lineWidth: 2.5, fillStyle: muted, textBaseline: "middle", textAlign: "right" });
+    ctx.setLineDash([6, 4]);
+    ctx.beginPath(); // theory: lr = 2 (1 + beta) / c, for the steepest direction; column i holds the rate (i + 1) lrs[0]
+    betas.forEach((beta, j) => ctx.lineTo(...centre(2 * (1 + beta) / Math.max(...curvatures) / lrs[0] - 1, j)));
+    ctx.stroke();
+    ctx.setLineDash([]);
+    for (const [label, j] of [["0.0", 0], ["0.5", 50], ["β", 70], ["0.9", 90]]) ctx.fillText(label, map.x - 5, centre(0, j)[1]);
+    ctx.textAlign = "center";
+    for (const i of [19, 39, 59, 79]) ctx.fillText(short(lrs[i]), centre(i, 0)[0], map.y + map.height + 13);
+    ctx.fillText("learning rate", map.x + map.width / 2, map.y + map.height + 30);
+    ctx.fillStyle = text;
+    ctx.fillText("flies off", ...centre(65, 12));
+    ring(ctx, centre(rate.value, memory.value), 6, "black", "white");
+  }
+
+  // -------------------------------------------------------------------------------------------------------- all of it
+
+  const from = nn.output("start");
+  const cell = (tag, ...inside) => nn.add(element(tag), ...inside);
+  const lines = [["■", "cool", "plain"], ["●", "warm", "momentum"]].map(([mark, colour, kind]) => {
+    const name = element("th", { style: "text-align: left" }, element("span", { style: `color: var(--${colour})` }, mark), ` ${kind}`);
+    const [arrives, left] = ["steps", "distance"].map((what) => nn.output(`${kind}: ${what}`));
+    return { arrives, left, element: cell("tr", name, cell("td", arrives), cell("td", left)) };
+  });
+
+  function show() {
+    const walks = [walk(lrs[rate.value], 0), walk(lrs[rate.value], betas[memory.value])];
+    lines.forEach(({ arrives, left }, k) => {
+      const far = distance(walks[k].path[drawn.value]);
+      arrives.text = walks[k].arrives;
+      left.text = far < 1e6 ? far.toPrecision(4) : "over a million";
+    });
+    from.text = `(${start.map((value) => value.toFixed(2)).join(", ")})`;
+    drawGround(walks.map(({ path }) => path));
+    drawChart();
+  }
+
+  const head = cell("tr", cell("th"), cell("th", "steps to the minimum"), cell("th", "distance left, as drawn"));
+  const legend = nn.add(element("small"), "Both begin at ", from, ", in the large ring: drag it. The map was measured from "
+    + `(${data.start.join(", ")}): the brighter, the fewer steps until a walk stays within ${near} of the minimum. Dashed: theory's border.`);
+  nn.add(root, nn.row(ground, chart), nn.row(rate, memory, drawn), cell("table", head, ...lines), legend);
+  nn.draw(show);
+});
