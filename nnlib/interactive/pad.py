@@ -56,16 +56,10 @@ def belief_pad(
     A slider says how many rows have been read. Then the network is asked at once (the other layers get the state that
     it has), or it reads on, with the rest left blank. Raises ValueError for another model, and as `digit_pad` does.
     """
+    if isinstance(model, Sequential):
+        _check_reader(model.layers[0])
     network = network_json(model, dtype=None)
     labels, examples = _checked_labels(labels), _checked_examples(examples, (28, 28))
-    reader = model.layers[0]
-    if not isinstance(reader, RNN | GRU) or len(reader.params["Wx"]) != 28 or reader.return_sequences:
-        raise ValueError(
-            "belief_pad expects a model that begins with RNN(28, ...) or GRU(28, ...) and goes on from its last state; "
-            f"this one begins with {type(reader).__name__}"
-            + (f"({len(reader.params['Wx'])}, ...)" if isinstance(reader, RNN | GRU) else "")
-            + ", return_sequences=True" * getattr(reader, "return_sequences", False)
-        )
     _input_shape(model, (28, 28), len(labels))
     picture = centre_digit(draw_ink(THREE))
     beliefs = np.concatenate([_softmax(model.predict(picture[None, : t + 1])) for t in range(28)])
@@ -217,6 +211,20 @@ def _digit_still(strokes, picture, probabilities, labels):
     right.invert_yaxis()
     right.set(title="what it answers", xlabel="probability (%)", xlim=(0, 100))
     return figure
+
+
+def _check_reader(layer):
+    """Raise ValueError unless this first layer reads rows of 28 pixels and hands its last state on."""
+    recurrent = isinstance(layer, RNN | GRU)
+    width = len(layer.params["Wx"]) if recurrent else None
+    if width != 28 or layer.return_sequences:
+        found = type(layer).__name__ + (
+            f"({width}, ..., return_sequences={layer.return_sequences})" if recurrent else "()"
+        )
+        raise ValueError(
+            "belief_pad expects a model that begins with RNN(28, ...) or GRU(28, ...) and goes on from its last state; "
+            f"this one begins with {found} (without its first layer it is nnlib.Sequential(model.layers[1:]))"
+        )
 
 
 def _belief_still(picture, beliefs, labels):
