@@ -178,6 +178,29 @@ for name, gradients in (("always 1", [1.0] * 100), ("1, -1, 1, -1, ...", [1.0, -
     )
 
 # %% [markdown]
+# ### Every setting at once
+#
+# Here both walk from the same place: plain gradient descent (squares) and momentum (discs).
+# Beside them lies a map of all learning rates and all $\beta$: each of its points is a walk
+# from $(-9, 1)$, and its colour says how many steps that took. **Try this.** Take a rate of
+# $0.021$, at which plain gradient descent flies off, and raise $\beta$ from 0. Then go
+# about on the map, by clicks or by arrow keys: what is the smallest number of steps that
+# you can find? Drag the start somewhere else: does your setting stay a good one?
+
+# %% tags=["figure"]
+from nnlib import interactive
+
+interactive.valley(CURVATURES)
+
+# %% [markdown]
+# Notice three things. Momentum tames rates that plain gradient descent cannot bear, and the
+# border (dashed) is a straight line: $\text{lr} = 2\,(1 + \beta) / c_2$. The fast settings
+# lie on a narrow ridge, and too large a $\beta$ is as slow as too small a rate. And the
+# best point of the map arrives after 33 steps, where the best without momentum (along the
+# lower edge) needs 346: about ten times as many, the *square root* of the ratio of the
+# curvatures.
+
+# %% [markdown]
 # ## Adam: each weight in its own units
 #
 # In the valley one learning rate serves two directions that would need two. **Adam** gives

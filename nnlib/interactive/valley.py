@@ -124,7 +124,7 @@ def _still(curvatures, start, lrs, betas, counts, steps):
     for number, (lr, beta) in enumerate(settings, 1):
         chart.text(lr, beta, str(number), ha="center", va="center", bbox={"boxstyle": "circle", "fc": "white"})
     chart.set(xlabel="learning rate", ylabel="beta", ylim=(-0.04, 1), title="Steps to the minimum; grey: flies off")
-    chart.text(2.1 * top, 0.03, " theory's border:\n lr = 2 (1 + beta) / max c", va="center", fontsize=9)
+    chart.text(2.7 * top, 0.12, " theory's border:\n lr = 2 (1 + beta) / max c", va="center", fontsize=9)
     chart.grid(False)
     figure.colorbar(mesh, ax=chart, label="steps")
     return figure
