@@ -6,6 +6,7 @@ that one can go through at one's own pace, forwards and back.
 
 import base64
 import io
+import struct
 from collections.abc import Sequence
 
 import matplotlib.figure
@@ -14,7 +15,7 @@ import numpy as np
 from .figure import Figure, png
 
 
-def player(frames, labels: Sequence[str], *, alt: str, label: str = "step", start: int = -1, dpi: int = 80) -> Figure:
+def player(frames, labels: Sequence[str], *, alt: str, label: str = "step", start: int = -1, dpi: int = 100) -> Figure:
     """Return a figure with a slider over pictures, and a button that plays them in at most five seconds.
 
     frames: matplotlib figures, all of one size (they are closed), or an array of pictures: (N, H, W) greys or
@@ -36,16 +37,19 @@ def player(frames, labels: Sequence[str], *, alt: str, label: str = "step", star
         raise ValueError("player expects frames of one size, or the page would jump: give each the same figsize")
     pictures = [png(frame, dpi) for frame in frames] if are_figures else [_picture(frame) for frame in frames]
     start %= len(pictures)
+    still = pictures[start] if are_figures else _picture(_enlarged(frames[start]))
+    width, height = struct.unpack(">II", still[16:24])  # where every PNG has them
     data = {
         "frames": [f"data:image/png;base64,{base64.b64encode(picture).decode()}" for picture in pictures],
         "labels": labels,
         "label": label,
         "start": start,
         "alt": alt,
+        "width": width,
+        "height": height,
         "pixelated": not are_figures,
     }
-    still = pictures[start] if are_figures else _picture(_enlarged(frames[start]))
-    return Figure("player", data, png=still, alt=alt, height=480)
+    return Figure("player", data, png=still, alt=alt, height=height + 80)
 
 
 def _as_bytes(frames):

@@ -171,7 +171,8 @@ const nn = (() => {
     return { element: made, ctx, width, height, point };
   }
 
-  // Let a canvas be dragged on: onpoint({x, y}, event) while a mouse, finger or pen is down; onarrow(dx, dy) for arrow keys.
+  // Let a canvas be dragged on: onpoint({x, y}, event) while a mouse, finger or pen is down;
+  // onarrow(dx, dy, event) for the arrow keys: dx, dy are -1, 0 or 1, y pointing down.
   function drag({ element: made, point }, { onpoint, onarrow }) {
     made.tabIndex = 0;
     made.setAttribute("role", "application"); // so that a screen reader hands over the arrow keys
@@ -188,7 +189,7 @@ const nn = (() => {
     made.addEventListener("keydown", (event) => {
       if (!arrows[event.key] || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault(); // or the page would scroll
-      onarrow(...arrows[event.key]);
+      onarrow(...arrows[event.key], event);
     });
   }
 
@@ -198,31 +199,46 @@ const nn = (() => {
     viridis: ["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"],
   };
 
+  const inParts = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+  const STOPS = Object.fromEntries(Object.entries(MAPS).map(([name, stops]) => [name, stops.map(inParts)]));
+
   // The colour, [red, green, blue] in 0..255, of a value between low and high.
   function colour(value, low, high, map = "grey") {
-    const stops = MAPS[map];
+    const stops = STOPS[map];
     const place = Math.min(1, Math.max(0, (value - low) / (high - low || 1))) * (stops.length - 1);
     const i = Math.min(Math.floor(place), stops.length - 2);
-    const channel = (stop, c) => parseInt(stop.slice(1 + 2 * c, 3 + 2 * c), 16);
-    return [0, 1, 2].map((c) => {
-      const from = channel(stops[i], c);
-      return Math.round(from + (place - i) * (channel(stops[i + 1], c) - from));
-    });
+    return stops[i].map((part, c) => Math.round(part + (place - i) * (stops[i + 1][c] - part)));
   }
 
-  // Draw a small array (.shape (H, W), or (H, W, 3) for colours) as enlarged pixels into the box x, y, width, height.
-  // low, high: the values at the ends of the map; by default those of the array (of a diverging map: the same both ways).
+  // The values at the ends of a map, if nobody names them: those of the array; of a diverging map, as far down as up.
+  function ends(values, map) {
+    let [least, most] = [Infinity, -Infinity];
+    for (const value of values) {
+      if (value < least) least = value; // never true of NaN
+      if (value > most) most = value;
+    }
+    if (map !== "diverging") return [least, most];
+    const limit = Math.max(-least, most);
+    return [-limit, limit];
+  }
+
+  // Draw a small array as enlarged pixels into the box x, y, width, height. Its .shape is (H, W), NaN being left out, or
+  // (H, W, 3) for colours in 0..255 (Uint8Array) or 0..1. low, high: the values at the ends of the map.
   function pixels({ ctx }, values, { x = 0, y = 0, width, height, low, high, map = "grey" }) {
     const [H, W, channels = 1] = values.shape;
-    const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    high ??= map === "diverging" ? largest : values.reduce((most, value) => Math.max(most, value), -Infinity);
-    low ??= map === "diverging" ? -high : values.reduce((least, value) => Math.min(least, value), Infinity);
     const picture = new ImageData(W, H);
-    for (let i = 0; i < H * W; i++) {
-      const parts = channels === 3
-        ? [0, 1, 2].map((c) => (255 * (values[3 * i + c] - low)) / (high - low))
-        : colour(values[i], low, high, map);
-      picture.data.set([...parts, 255], 4 * i);
+    if (channels === 3) {
+      const white = values instanceof Uint8Array ? 255 : 1;
+      for (let i = 0; i < H * W; i++) {
+        const parts = [0, 1, 2].map((c) => (255 * values[3 * i + c]) / white);
+        picture.data.set([...parts, 255], 4 * i);
+      }
+    } else {
+      const [least, most] = ends(values, map);
+      for (let i = 0; i < H * W; i++) {
+        if (Number.isNaN(values[i])) continue; // stays transparent
+        picture.data.set([...colour(values[i], low ?? least, high ?? most, map), 255], 4 * i);
+      }
     }
     const small = element("canvas");
     small.width = W;
@@ -253,8 +269,8 @@ const nn = (() => {
     const picture = frames && element("img", { alt });
     let timer = null;
     const steps = slider({ label, min: 0, max: last, value, format: (i) => labels[i], oninput: (i) => go(i) });
-    const previous = button("‹", () => go(steps.value - 1));
-    const next = button("›", () => go(steps.value + 1));
+    const previous = button("‹", () => go(Math.max(0, steps.value - 1)));
+    const next = button("›", () => go(Math.min(last, steps.value + 1)));
     const play = button("Play", () => (timer ? stop() : start()));
     previous.element.setAttribute("aria-label", "previous");
     next.element.setAttribute("aria-label", "next");
@@ -262,17 +278,20 @@ const nn = (() => {
     function go(i, playing = false) {
       if (!playing) stop();
       steps.value = i;
-      previous.element.disabled = steps.value <= 0;
-      next.element.disabled = steps.value >= last;
+      previous.element.setAttribute("aria-disabled", steps.value <= 0); // not disabled: that would lose the focus
+      next.element.setAttribute("aria-disabled", steps.value >= last);
       if (frames) picture.src = frames[steps.value];
       show(steps.value);
     }
     function start() {
       if (steps.value >= last) go(0);
+      const from = steps.value;
+      const begun = performance.now();
+      const pause = Math.min(500, 4500 / last); // whatever their number: nothing moves for more than five seconds
       timer = setInterval(() => {
-        go(steps.value + 1, true);
+        go(Math.min(last, from + Math.floor((performance.now() - begun) / pause)), true);
         if (steps.value >= last) stop();
-      }, Math.min(500, 4500 / Math.max(1, last))); // whatever their number: nothing moves for more than five seconds
+      }, pause);
       play.element.textContent = "Stop";
     }
     function stop() {
@@ -300,10 +319,10 @@ const nn = (() => {
   if (window.parent !== window) {
     root.classList.add("framed");
     addEventListener("message", (event) => {
-      if (event.source === window.parent && event.data.nnTheme) setTheme(event.data.nnTheme);
+      if (event.source === window.parent && ["light", "dark"].includes(event.data?.nnTheme)) setTheme(event.data.nnTheme);
     });
-    const tell = () => window.parent.postMessage({ nnHeight: Math.ceil(document.body.getBoundingClientRect().height) }, "*");
-    new ResizeObserver(tell).observe(document.body);
+    const height = () => Math.ceil(document.body.getBoundingClientRect().height);
+    new ResizeObserver(() => window.parent.postMessage({ nnHeight: height() }, "*")).observe(document.body);
   }
 
   return {

@@ -17,7 +17,8 @@
     frame.style.cssText = `width: 100%; height: ${figure.dataset.height}px; border: 0; display: block`;
     picture.replaceWith(frame);
     addEventListener("message", (event) => {
-      if (event.source === frame.contentWindow && event.data.nnHeight) frame.style.height = `${event.data.nnHeight}px`;
+      if (event.source !== frame.contentWindow || !(event.data?.nnHeight > 0)) return; // another figure's, or a stranger's
+      frame.style.height = `${event.data.nnHeight}px`;
     });
     const tell = () => frame.contentWindow?.postMessage({ nnTheme: theme() }, "*");
     const watch = new MutationObserver(tell);

@@ -1,6 +1,8 @@
 // A slider over pictures that Python drew: nnlib.interactive.player.
-nn.figure((root, { frames, labels, label, start, alt, pixelated }) => {
+nn.figure((root, { frames, labels, label, start, alt, width, height, pixelated }) => {
   const player = nn.player({ frames, labels, label, value: start, alt });
-  if (pixelated) player.element.querySelector("img").classList.add("pixelated");
+  const picture = player.element.querySelector("img");
+  Object.assign(picture, { width, height }); // before the first is there: the page does not jump
+  if (pixelated) picture.classList.add("pixelated");
   nn.add(root, player);
 });
