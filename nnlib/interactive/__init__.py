@@ -10,10 +10,13 @@ from .network import network_json
 from .pad import belief_pad, centre_digit, digit_pad, draw_ink, save_page
 from .patches import patch_matrix
 from .player import player
+from .softmax_explorer import softmax_explorer
+from .through_time import backward_steps
 from .valley import valley
 
 __all__ = [
     "Figure",
+    "backward_steps",
     "belief_pad",
     "centre_digit",
     "digit_pad",
@@ -25,5 +28,6 @@ __all__ = [
     "player",
     "png",
     "save_page",
+    "softmax_explorer",
     "valley",
 ]
