@@ -22,7 +22,10 @@ PEN = 2.6  # the pen's thickness in pixels of the picture: MNIST's digits hold a
 INK, BOX = 84, 80  # a drawing is laid out finely first: its longer side takes 80 of 84 pixels
 MOST_EXAMPLES = 20
 # the drawing on paper, a line of points: x y, y downwards
-LINE = "80 75 95 52 130 40 165 48 180 75 172 105 145 125 115 130 150 134 180 150 192 185 180 220 145 240 105 238 75 218"
+LINE = (
+    "89 65 103 48 125 37 149 35 172 41 191 55 201 74 202 96 194 116 176 131 154 139 "
+    "149 136 173 143 193 156 205 174 208 194 201 213 187 230 165 241 139 246 114 243 91 233 74 218"
+)
 THREE = np.array(LINE.split(), float).reshape(1, -1, 2)
 
 
@@ -70,7 +73,7 @@ def belief_pad(
         f"{labels[beliefs[-1].argmax()]}."
     )
     still = png(_belief_still(picture, beliefs, labels))
-    return Figure("belief_pad", data, png=still, alt=alt, height=560, scripts=("net", "strokes"))
+    return Figure("belief_pad", data, png=still, alt=alt, height=655, scripts=("net", "strokes"))
 
 
 def save_page(
@@ -190,7 +193,7 @@ def _digit_pad(model, labels, image_shape, examples, dtype=None, note=""):
         f"answers, which changes with every stroke. The one shown is read as {labels[best]}."
     )
     still = png(_digit_still(THREE if drawn else None, picture, probabilities, labels))
-    return Figure("digit_pad", data, png=still, alt=alt, height=440, scripts=("net", "strokes"))
+    return Figure("digit_pad", data, png=still, alt=alt, height=455, scripts=("net", "strokes"))
 
 
 def _digit_still(strokes, picture, probabilities, labels):

@@ -19,5 +19,6 @@ nn.figure((root, { network, input_shape, image_shape, labels, examples, note }) 
   const pad = nn.row(sheet, nn.column(nn.row(seen, words), bars));
   pad.classList.add("top");
   nn.add(root, ...(note ? [nn.element("p", {}, note)] : []), pad);
+  net.forward(new Float32Array(H * W).fill(1), input_shape); // the first pass is slow: the browser compiles it
   read(null);
 });

@@ -180,6 +180,7 @@ const Pad = (() => {
       if (!strokes.length && !example) {
         ctx.fillStyle = muted;
         ctx.textAlign = "center";
+        ctx.font = "16px system-ui, sans-serif";
         ctx.fillText("draw a digit here", SIDE / 2, SIDE / 2);
       }
     }
