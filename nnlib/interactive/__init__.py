@@ -6,9 +6,11 @@ sent to a friend, and on paper as a picture.
 
 from .figure import Figure, encode, png
 from .folding_plane import folding_plane
+from .gap import gap
 from .network import network_json
 from .pad import belief_pad, centre_digit, digit_pad, draw_ink, save_page
 from .patches import patch_matrix
+from .photos import occluder, photo_lab, step_size
 from .player import player
 from .softmax_explorer import softmax_explorer
 from .through_time import backward_steps
@@ -23,11 +25,15 @@ __all__ = [
     "draw_ink",
     "encode",
     "folding_plane",
+    "gap",
     "network_json",
+    "occluder",
     "patch_matrix",
+    "photo_lab",
     "player",
     "png",
     "save_page",
     "softmax_explorer",
+    "step_size",
     "valley",
 ]

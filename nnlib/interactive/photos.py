@@ -1,0 +1,333 @@
+"""Figures in which networks answer to a picture that one changes: moved, mirrored, noisy, attacked, partly hidden.
+
+Their one idea: the networks themselves are in the browser, so every change is answered at once, and with the numbers
+that nnlib computes from the same rounded weights.
+"""
+
+import base64
+import copy
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .. import plots  # noqa: F401  (its look)
+from ..backend import to_device, to_float, to_numpy
+from ..layers import Dropout
+from ..losses import cross_entropy
+from ..model import Sequential
+from .figure import Figure, encode, png
+from .network import SETTINGS, network_json
+
+MOST_PICTURES = 12
+NOISE_UNIT = 32  # the noise is stored as whole numbers: so many are one standard deviation
+FILLS = {"grey": 0.5, "black": 0.0, "white": 1.0}
+REACH = 4  # the photo lab tries every shift of up to so many pixels
+POSITIONS = 64  # steps of the slider of `step_size`
+
+
+def photo_lab(
+    models: Mapping[str, Sequential],
+    images: np.ndarray,
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    dtype: str = "int8",
+) -> Figure:
+    """Move a photograph, mirror it, make it darker or noisy, and watch what each of the networks answers.
+
+    models: one to three networks by name; each takes (N, H, W, C) of floats in 0..1 and gives one logit for each class.
+    images: uint8 (n, H, W, C), 1 to 12 pictures to choose from, C is 1 or 3. labels: their n classes, whole numbers.
+    class_names: the classes' names. dtype: how the weights are written (see `network_json`).
+
+    A button tries the 81 shifts of up to 4 pixels, and counts those at which each network is right. (Of the numbers that
+    the browser shows, each is nnlib's with the same rounded weights.)
+
+    Layers of one's own are allowed before the first layer of nnlib, as long as they only scale colours and reshape.
+    Raises ValueError for other pictures, labels and names, and for a model that `network_json` refuses.
+    """
+    images, labels, class_names = _checked(images, labels, class_names)
+    if not isinstance(models, Mapping) or not 1 <= len(models) <= 3:
+        raise ValueError('photo_lab expects one to three models by name, such as {"CNN": network}')
+    written, rounded = zip(*(_for_browser(model, images, class_names, dtype) for model in models.values()), strict=True)
+    data = {
+        "images": encode(images),
+        "labels": labels,
+        "class_names": class_names,
+        "names": [str(name) for name in models],
+        "networks": written,
+        "noise": encode(_noise(images.shape[1:])),
+        "noise_unit": NOISE_UNIT,
+        "reach": REACH,
+    }
+    settings = {"as it is": {}, "4 pixels to the right": {"right": 4}, "mirrored": {"mirror": True}}
+    settings |= {"a noise of 40 levels": {"noise": 40}}
+    variants = np.array([change_photo(images[0], **setting) for setting in settings.values()])
+    answers = {name: _softmax(model.predict(variants)) for name, model in zip(models, rounded, strict=True)}
+    alt = (
+        f"A picture of the class {class_names[labels[0]]}, with sliders for shift, brightness and noise and a mirror, "
+        f"and what {' and '.join(data['names'])} answer to it, class by class: "
+    )
+    alt += "; ".join(
+        f"{text}, " + ", ".join(f"{name} says {class_names[p[k].argmax()]}" for name, p in answers.items())
+        for k, text in enumerate(settings)
+    )
+    still = png(_lab_still(variants, list(settings), answers, class_names))
+    return Figure("photo_lab", data, png=still, alt=alt + ".", height=560, scripts=("net", "photos"))
+
+
+def change_photo(
+    image: np.ndarray,
+    *,
+    right: int = 0,
+    down: int = 0,
+    mirror: bool = False,
+    brightness: float = 1.0,
+    noise: float = 0.0,
+) -> np.ndarray:
+    """Change a picture (H, W, C) of uint8 as the photo lab's controls do; return it as uint8 again.
+
+    mirror: swap left and right, first. right, down: then move it by so many pixels (negative: the other way); what
+    comes in is black. brightness: then multiply. noise: at last add this standard deviation, in levels of 255, times a
+    picture of normally distributed numbers, always the same one.
+    """
+    H, W = image.shape[:2]
+    moved = np.zeros_like(image)
+    rows, columns = np.arange(H) - down, np.arange(W) - right  # where each pixel comes from
+    inside = np.ix_((rows >= 0) & (rows < H), (columns >= 0) & (columns < W))
+    source = image[:, ::-1] if mirror else image
+    moved[inside] = source[np.ix_(rows[(rows >= 0) & (rows < H)], columns[(columns >= 0) & (columns < W)])]
+    changed = brightness * moved.astype(float) + noise * _noise(image.shape).astype(float) / NOISE_UNIT
+    return np.floor(changed.clip(0, 255) + 0.5).astype(np.uint8)
+
+
+def step_size(
+    model: Sequential,
+    images: np.ndarray,
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    most: float = 16.0,
+    dtype: str = "float16",
+) -> Figure:
+    """Change every pixel of a picture by a small step, against the right answer or at random, and watch the answer.
+
+    model, images, labels, class_names, dtype: see `photo_lab`. most: the largest step, in levels of 255. The direction
+    is the sign of the loss's gradient for each pixel (Goodfellow et al. 2015), or drawn by lot, always the same one.
+
+    Raises ValueError as `photo_lab` does, and for a largest step outside of 0..255.
+    """
+    images, labels, class_names = _checked(images, labels, class_names)
+    if not 0 < most <= 255:
+        raise ValueError(f"most is a step of more than 0 and at most 255 levels, got {most}")
+    written, rounded = _for_browser(model, images, class_names, dtype)
+    _, dlogits = cross_entropy(rounded.forward(to_device(images), training=True), to_device(np.array(labels)))
+    harmful = np.sign(to_numpy(rounded.backward(dlogits, input_grad=True))).astype(np.int8)
+    lot = np.random.default_rng(0).choice(np.array([-1, 1], np.int8), images.shape)
+    levels = np.arange(POSITIONS + 1) * most / POSITIONS
+    answers = np.array(  # (n, 2, steps, classes)
+        [
+            [_softmax(rounded.predict(_stepped(image, way, levels))) for way in ways]
+            for image, *ways in zip(images, harmful, lot, strict=True)
+        ]
+    )
+    chances = answers[np.arange(len(images)), :, :, labels]  # of the true class: (n, 2, steps)
+    data = {
+        "network": written,
+        "images": encode(images),
+        "directions": encode(np.stack([harmful, lot], axis=1)),
+        "labels": labels,
+        "class_names": class_names,
+        "levels": levels.tolist(),
+        "chances": encode(chances.astype(np.float32)),
+        "answers": encode(answers.argmax(axis=3).astype(np.uint8)),
+    }
+    changes = answers[0, 0].argmax(axis=1) != answers[0, 0, 0].argmax()
+    shown = int(changes.argmax()) if changes.any() else POSITIONS
+    before, after = (class_names[answers[0, 0, j].argmax()] for j in (0, shown))
+    alt = (
+        f"A picture that the network calls {before}, a change of its pixels by {levels[shown]:g} of 255 levels against "
+        f"the right answer, and their sum, which it calls {after}; curves of the right answer's probability over the "
+        "step, with and without direction. A slider sets the step."
+    )
+    still = png(_step_still(images[0], harmful[0], levels, shown, answers[0], labels[0], class_names))
+    return Figure("step_size", data, png=still, alt=alt, height=620, scripts=("net", "photos"))
+
+
+def occluder(
+    model: Sequential,
+    images: np.ndarray,
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    size: int = 8,
+    dtype: str = "float16",
+) -> Figure:
+    """Drag a square over a picture, and watch the probability of the true class; each place leaves its mark on a map.
+
+    model, images, labels, class_names, dtype: see `photo_lab`; one picture (H, W, C) with one label will do as well.
+    size: the side of the square in pixels. The map shows by how many nats the loss rises when it hides a place.
+
+    Raises ValueError as `photo_lab` does, and for a square that is empty or larger than the picture.
+    """
+    images, labels = (np.asarray(images), labels) if np.ndim(images) == 4 else (np.asarray(images)[None], [labels])
+    images, labels, class_names = _checked(images, labels, class_names)
+    sides = images.shape[1:3]
+    if not isinstance(size, int | np.integer) or not 1 <= size < min(sides):
+        raise ValueError(f"size is a whole number of pixels, 1 to {min(sides) - 1}, got {size!r}")
+    written, rounded = _for_browser(model, images, class_names, dtype)
+    places = [(row, column) for row in range(0, sides[0] - size + 1, 2) for column in range(0, sides[1] - size + 1, 2)]
+    covered = np.array([hide(images[0], *place, size) for place in places])
+    worst = places[int(_softmax(rounded.predict(covered))[:, labels[0]].argmin())]
+    variants = np.array([to_float(images[0])] + [hide(images[0], *worst, size, fill) for fill in FILLS.values()])
+    answers = _softmax(rounded.predict(variants))
+    data = {
+        "network": written,
+        "images": encode(images),
+        "labels": labels,
+        "class_names": class_names,
+        "size": int(size),
+        "fills": FILLS,
+    }
+    alt = (
+        f"A picture of the class {class_names[labels[0]]} with a square of {size} by {size} pixels to drag over it, the "
+        "probability of that class, and a map of the places where the square has been. On paper: "
+        + ", ".join(
+            f"{text} {p:.0%}" for text, p in zip(["uncovered", *FILLS], answers[:, labels[0]].tolist(), strict=True)
+        )
+        + ", all at one place."
+    )
+    still = png(_occluder_still(variants, answers, labels[0], class_names))
+    return Figure("occluder", data, png=still, alt=alt, height=520, scripts=("net", "photos"))
+
+
+def hide(image: np.ndarray, row: int, column: int, size: int, fill: float = 0.5) -> np.ndarray:
+    """Return a picture (H, W, C) of uint8 as floats in 0..1, a square of it hidden; row, column: its upper left."""
+    hidden = to_float(image).copy()
+    hidden[row : row + size, column : column + size] = fill
+    return hidden
+
+
+def _stepped(image, direction, levels):
+    """Move each pixel of a uint8 picture by each of the levels of 255; none leaves 0..1. Returns (steps, H, W, C)."""
+    steps = (np.asarray(levels) / 255).astype(np.float32)[:, None, None, None]
+    return np.clip(to_float(image) + steps * direction.astype(np.float32), 0, 1)
+
+
+def _noise(shape):
+    """Return a picture of normally distributed numbers, in whole `NOISE_UNIT`s of a standard deviation, int8."""
+    return np.rint(NOISE_UNIT * np.random.default_rng(0).normal(size=shape)).clip(-127, 127).astype(np.int8)
+
+
+def _softmax(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _checked(images, labels, class_names):
+    """Return images, labels and names as array and lists; raise ValueError for what does not fit together."""
+    images, class_names = np.asarray(images), [str(name) for name in class_names]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise ValueError(f"expected uint8 pictures (n, H, W, 1 or 3), got {images.dtype} {images.shape}")
+    if len(images) > MOST_PICTURES or max(images.shape[1:3]) > 64:
+        raise ValueError(f"expected up to {MOST_PICTURES} pictures of up to 64 x 64 pixels, got {images.shape}")
+    if len(set(class_names)) < len(class_names) or len(class_names) < 2:
+        raise ValueError(f"class_names are different names, two at least, got {class_names}")
+    labels = np.asarray(labels)
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"expected {len(images)} labels, whole numbers, got {labels.dtype} {labels.shape}")
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise ValueError(f"labels are 0 to {len(class_names) - 1}, got {labels.min()} to {labels.max()}")
+    return images, labels.tolist(), class_names
+
+
+def _for_browser(model, images, class_names, dtype):
+    """Return a model as data for web/photos.js, and a copy of it with the weights that the data hold.
+
+    Its first layers may be of one's own kind: what they do to pictures is found out and written as a gain and an offset
+    for each colour, and a shape.
+    """
+    if not isinstance(model, Sequential):
+        raise ValueError(f"expected a model, nnlib.Sequential([...]), got {type(model).__name__}")
+    layers = [copy.deepcopy(layer) for layer in model.layers if not isinstance(layer, Dropout)]
+    own = next((place for place, layer in enumerate(layers) if type(layer) in SETTINGS), len(layers))
+    if own == len(layers):
+        raise ValueError("the model has no layer that the network in the browser knows")
+    written = _preparation(layers[:own], images) | {"network": network_json(Sequential(layers[own:]), dtype=dtype)}
+    for layer, entry in zip(layers[own:], written["network"]["layers"], strict=True):
+        layer.params = {key: to_device(_decoded(entry[key]).astype(param.dtype)) for key, param in layer.params.items()}
+    rounded = Sequential(layers)
+    found = rounded.predict(images[:1]).shape
+    if found != (1, len(class_names)):
+        raise ValueError(f"the model answers {found} to one picture, expected a logit for each of {len(class_names)}")
+    return written, rounded
+
+
+def _preparation(layers, images):
+    """Return {"gain", "offset", "shape"} of layers that do no more than scale each colour and reshape."""
+    x = to_float(images)
+    ends = np.stack([np.zeros_like(x[0]), np.ones_like(x[0])])
+    y, black_white = (Sequential(layers).predict(values) if layers else values for values in (x, ends))
+    if y.size == x.size and len(y) == len(x):
+        offset, white = black_white.reshape(ends.shape)[:, 0, 0]
+        gain = white - offset
+        if np.allclose(y.reshape(x.shape), gain * x + offset, rtol=0, atol=1e-4):
+            return {"gain": gain.tolist(), "offset": offset.tolist(), "shape": list(y.shape[1:])}
+    names = ", ".join(type(layer).__name__ for layer in layers)
+    raise ValueError(f"the browser's network can scale colours and reshape pictures; {names} does something else")
+
+
+def _decoded(entry):
+    """Return the float32 weights that `network_json` has written."""
+    values = np.frombuffer(base64.b64decode(entry["base64"]), entry["dtype"]).reshape(entry["shape"])
+    scales = _decoded(entry["scales"]) if "scales" in entry else np.float32(1)
+    return values.astype(np.float32) * scales
+
+
+def _lab_still(variants, texts, answers, class_names):
+    """Draw, for paper, a picture in four settings, and below each what the networks say."""
+    figure, grid = plt.subplots(2, len(texts), figsize=(9.5, 4.6), height_ratios=[1, 1.4], sharey="row")
+    height = 0.8 / len(answers)
+    for column, (upper, lower) in enumerate(grid.T):
+        _draw(upper, variants[column], texts[column])
+        for k, (name, probabilities) in enumerate(answers.items()):
+            places = np.arange(len(class_names)) + (k - (len(answers) - 1) / 2) * height
+            lower.barh(places, 100 * probabilities[column], height, label=name, color=f"C{k}", hatch="//" * k)
+        lower.set(xlim=(0, 100), xticks=(0, 50, 100), xlabel="probability (%)")
+    grid[1, 0].set_yticks(range(len(class_names)), class_names, fontsize=9)
+    grid[1, 0].invert_yaxis()
+    grid[1, -1].legend(fontsize=9)
+    return figure
+
+
+def _step_still(image, direction, levels, shown, answers, label, class_names):
+    """Draw, for paper, a picture, a change, their sum, and the right answer's probability over the step."""
+    figure, panels = plt.subplots(1, 4, figsize=(10, 2.6), width_ratios=[1, 1, 1, 1.5])
+    for axes, picture, j in (
+        (panels[0], to_float(image), 0),
+        (panels[2], _stepped(image, direction, levels)[shown], shown),
+    ):
+        best = answers[0, j].argmax()
+        _draw(axes, picture, f"{class_names[best]} ({answers[0, j, best]:.0%})")
+    _draw(panels[1], 0.5 + 0.5 * direction.astype(np.float32), f"± {levels[shown]:g} levels")
+    for curves, text, style in zip(answers, ("against the answer", "at random"), ("C1-", "C0--"), strict=True):
+        panels[3].plot(levels, 100 * curves[:, label], style, label=text)
+    panels[3].axvline(levels[shown], color="grey", linestyle=":")
+    panels[3].set(xlabel="step (levels of 255)", ylabel=f"probability of {class_names[label]} (%)", ylim=(-3, 103))
+    panels[3].legend(fontsize=8)
+    return figure
+
+
+def _occluder_still(variants, answers, label, class_names):
+    """Draw, for paper, a picture, and the same place of it hidden by grey, black and white."""
+    figure, panels = plt.subplots(1, len(variants), figsize=(9, 3))
+    for axes, picture, probabilities, text in zip(panels, variants, answers, ("as it is", *FILLS), strict=True):
+        best = probabilities.argmax()
+        _draw(axes, picture, f"{text}: {class_names[best]}\n{class_names[label]} {probabilities[label]:.0%}")
+    return figure
+
+
+def _draw(axes, picture, title):
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
+    axes.set_title(title, fontsize=10)
+    axes.axis("off")
