@@ -10,8 +10,9 @@ from .gap import gap
 from .network import network_json
 from .pad import belief_pad, centre_digit, digit_pad, draw_ink, save_page
 from .patches import patch_matrix
-from .photos import occluder, photo_lab, step_size
+from .photos import photo_lab
 from .player import player
+from .questions import occluder, step_size
 from .softmax_explorer import softmax_explorer
 from .through_time import backward_steps
 from .valley import valley

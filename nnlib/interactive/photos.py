@@ -1,7 +1,7 @@
-"""Figures in which networks answer to a picture that one changes: moved, mirrored, noisy, attacked, partly hidden.
+"""A photograph to move, mirror, darken and disturb, while networks say what it shows; and what such figures share.
 
-Their one idea: the networks themselves are in the browser, so every change is answered at once, and with the numbers
-that nnlib computes from the same rounded weights.
+Its one idea: the networks themselves are in the browser, so every change is answered at once, and with the numbers that
+nnlib computes from the same rounded weights.
 """
 
 import base64
@@ -12,18 +12,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .. import plots  # noqa: F401  (its look)
-from ..backend import to_device, to_float, to_numpy
+from ..backend import to_device, to_float
 from ..layers import Dropout
-from ..losses import cross_entropy
 from ..model import Sequential
 from .figure import Figure, encode, png
 from .network import SETTINGS, network_json
 
 MOST_PICTURES = 12
 NOISE_UNIT = 32  # the noise is stored as whole numbers: so many are one standard deviation
-FILLS = {"grey": 0.5, "black": 0.0, "white": 1.0}
 REACH = 4  # the photo lab tries every shift of up to so many pixels
-POSITIONS = 64  # steps of the slider of `step_size`
 
 
 def photo_lab(
@@ -40,16 +37,15 @@ def photo_lab(
     images: uint8 (n, H, W, C), 1 to 12 pictures to choose from, C is 1 or 3. labels: their n classes, whole numbers.
     class_names: the classes' names. dtype: how the weights are written (see `network_json`).
 
-    A button tries the 81 shifts of up to 4 pixels, and counts those at which each network is right. (Of the numbers that
-    the browser shows, each is nnlib's with the same rounded weights.)
+    A button tries the 81 shifts of up to 4 pixels, and counts those at which each network is right.
 
     Layers of one's own are allowed before the first layer of nnlib, as long as they only scale colours and reshape.
     Raises ValueError for other pictures, labels and names, and for a model that `network_json` refuses.
     """
-    images, labels, class_names = _checked(images, labels, class_names)
+    images, labels, class_names = checked(images, labels, class_names)
     if not isinstance(models, Mapping) or not 1 <= len(models) <= 3:
         raise ValueError('photo_lab expects one to three models by name, such as {"CNN": network}')
-    written, rounded = zip(*(_for_browser(model, images, class_names, dtype) for model in models.values()), strict=True)
+    written, rounded = zip(*(for_browser(model, images, class_names, dtype) for model in models.values()), strict=True)
     data = {
         "images": encode(images),
         "labels": labels,
@@ -63,7 +59,7 @@ def photo_lab(
     settings = {"as it is": {}, "4 pixels to the right": {"right": 4}, "mirrored": {"mirror": True}}
     settings |= {"a noise of 40 levels": {"noise": 40}}
     variants = np.array([change_photo(images[0], **setting) for setting in settings.values()])
-    answers = {name: _softmax(model.predict(variants)) for name, model in zip(models, rounded, strict=True)}
+    answers = {name: softmax(model.predict(variants)) for name, model in zip(models, rounded, strict=True)}
     alt = (
         f"A picture of the class {class_names[labels[0]]}, with sliders for shift, brightness and noise and a mirror, "
         f"and what {' and '.join(data['names'])} answer to it, class by class: "
@@ -101,130 +97,18 @@ def change_photo(
     return np.floor(changed.clip(0, 255) + 0.5).astype(np.uint8)
 
 
-def step_size(
-    model: Sequential,
-    images: np.ndarray,
-    labels: Sequence[int],
-    class_names: Sequence[str],
-    *,
-    most: float = 16.0,
-    dtype: str = "float16",
-) -> Figure:
-    """Change every pixel of a picture by a small step, against the right answer or at random, and watch the answer.
-
-    model, images, labels, class_names, dtype: see `photo_lab`. most: the largest step, in levels of 255. The direction
-    is the sign of the loss's gradient for each pixel (Goodfellow et al. 2015), or drawn by lot, always the same one.
-
-    Raises ValueError as `photo_lab` does, and for a largest step outside of 0..255.
-    """
-    images, labels, class_names = _checked(images, labels, class_names)
-    if not 0 < most <= 255:
-        raise ValueError(f"most is a step of more than 0 and at most 255 levels, got {most}")
-    written, rounded = _for_browser(model, images, class_names, dtype)
-    _, dlogits = cross_entropy(rounded.forward(to_device(images), training=True), to_device(np.array(labels)))
-    harmful = np.sign(to_numpy(rounded.backward(dlogits, input_grad=True))).astype(np.int8)
-    lot = np.random.default_rng(0).choice(np.array([-1, 1], np.int8), images.shape)
-    levels = np.arange(POSITIONS + 1) * most / POSITIONS
-    answers = np.array(  # (n, 2, steps, classes)
-        [
-            [_softmax(rounded.predict(_stepped(image, way, levels))) for way in ways]
-            for image, *ways in zip(images, harmful, lot, strict=True)
-        ]
-    )
-    chances = answers[np.arange(len(images)), :, :, labels]  # of the true class: (n, 2, steps)
-    data = {
-        "network": written,
-        "images": encode(images),
-        "directions": encode(np.stack([harmful, lot], axis=1)),
-        "labels": labels,
-        "class_names": class_names,
-        "levels": levels.tolist(),
-        "chances": encode(chances.astype(np.float32)),
-        "answers": encode(answers.argmax(axis=3).astype(np.uint8)),
-    }
-    changes = answers[0, 0].argmax(axis=1) != answers[0, 0, 0].argmax()
-    shown = int(changes.argmax()) if changes.any() else POSITIONS
-    before, after = (class_names[answers[0, 0, j].argmax()] for j in (0, shown))
-    alt = (
-        f"A picture that the network calls {before}, a change of its pixels by {levels[shown]:g} of 255 levels against "
-        f"the right answer, and their sum, which it calls {after}; curves of the right answer's probability over the "
-        "step, with and without direction. A slider sets the step."
-    )
-    still = png(_step_still(images[0], harmful[0], levels, shown, answers[0], labels[0], class_names))
-    return Figure("step_size", data, png=still, alt=alt, height=620, scripts=("net", "photos"))
-
-
-def occluder(
-    model: Sequential,
-    images: np.ndarray,
-    labels: Sequence[int],
-    class_names: Sequence[str],
-    *,
-    size: int = 8,
-    dtype: str = "float16",
-) -> Figure:
-    """Drag a square over a picture, and watch the probability of the true class; each place leaves its mark on a map.
-
-    model, images, labels, class_names, dtype: see `photo_lab`; one picture (H, W, C) with one label will do as well.
-    size: the side of the square in pixels. The map shows by how many nats the loss rises when it hides a place.
-
-    Raises ValueError as `photo_lab` does, and for a square that is empty or larger than the picture.
-    """
-    images, labels = (np.asarray(images), labels) if np.ndim(images) == 4 else (np.asarray(images)[None], [labels])
-    images, labels, class_names = _checked(images, labels, class_names)
-    sides = images.shape[1:3]
-    if not isinstance(size, int | np.integer) or not 1 <= size < min(sides):
-        raise ValueError(f"size is a whole number of pixels, 1 to {min(sides) - 1}, got {size!r}")
-    written, rounded = _for_browser(model, images, class_names, dtype)
-    places = [(row, column) for row in range(0, sides[0] - size + 1, 2) for column in range(0, sides[1] - size + 1, 2)]
-    covered = np.array([hide(images[0], *place, size) for place in places])
-    worst = places[int(_softmax(rounded.predict(covered))[:, labels[0]].argmin())]
-    variants = np.array([to_float(images[0])] + [hide(images[0], *worst, size, fill) for fill in FILLS.values()])
-    answers = _softmax(rounded.predict(variants))
-    data = {
-        "network": written,
-        "images": encode(images),
-        "labels": labels,
-        "class_names": class_names,
-        "size": int(size),
-        "fills": FILLS,
-    }
-    alt = (
-        f"A picture of the class {class_names[labels[0]]} with a square of {size} by {size} pixels to drag over it, the "
-        "probability of that class, and a map of the places where the square has been. On paper: "
-        + ", ".join(
-            f"{text} {p:.0%}" for text, p in zip(["uncovered", *FILLS], answers[:, labels[0]].tolist(), strict=True)
-        )
-        + ", all at one place."
-    )
-    still = png(_occluder_still(variants, answers, labels[0], class_names))
-    return Figure("occluder", data, png=still, alt=alt, height=520, scripts=("net", "photos"))
-
-
-def hide(image: np.ndarray, row: int, column: int, size: int, fill: float = 0.5) -> np.ndarray:
-    """Return a picture (H, W, C) of uint8 as floats in 0..1, a square of it hidden; row, column: its upper left."""
-    hidden = to_float(image).copy()
-    hidden[row : row + size, column : column + size] = fill
-    return hidden
-
-
-def _stepped(image, direction, levels):
-    """Move each pixel of a uint8 picture by each of the levels of 255; none leaves 0..1. Returns (steps, H, W, C)."""
-    steps = (np.asarray(levels) / 255).astype(np.float32)[:, None, None, None]
-    return np.clip(to_float(image) + steps * direction.astype(np.float32), 0, 1)
-
-
 def _noise(shape):
     """Return a picture of normally distributed numbers, in whole `NOISE_UNIT`s of a standard deviation, int8."""
     return np.rint(NOISE_UNIT * np.random.default_rng(0).normal(size=shape)).clip(-127, 127).astype(np.int8)
 
 
-def _softmax(logits):
+def softmax(logits):
+    """logits: (N, K). Return the probabilities, (N, K)."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _checked(images, labels, class_names):
+def checked(images, labels, class_names):
     """Return images, labels and names as array and lists; raise ValueError for what does not fit together."""
     images, class_names = np.asarray(images), [str(name) for name in class_names]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
@@ -241,7 +125,7 @@ def _checked(images, labels, class_names):
     return images, labels.tolist(), class_names
 
 
-def _for_browser(model, images, class_names, dtype):
+def for_browser(model, images, class_names, dtype):
     """Return a model as data for web/photos.js, and a copy of it with the weights that the data hold.
 
     Its first layers may be of one's own kind: what they do to pictures is found out and written as a gain and an offset
@@ -289,7 +173,7 @@ def _lab_still(variants, texts, answers, class_names):
     figure, grid = plt.subplots(2, len(texts), figsize=(9.5, 4.6), height_ratios=[1, 1.4], sharey="row")
     height = 0.8 / len(answers)
     for column, (upper, lower) in enumerate(grid.T):
-        _draw(upper, variants[column], texts[column])
+        draw(upper, variants[column], texts[column])
         for k, (name, probabilities) in enumerate(answers.items()):
             places = np.arange(len(class_names)) + (k - (len(answers) - 1) / 2) * height
             lower.barh(places, 100 * probabilities[column], height, label=name, color=f"C{k}", hatch="//" * k)
@@ -300,34 +184,8 @@ def _lab_still(variants, texts, answers, class_names):
     return figure
 
 
-def _step_still(image, direction, levels, shown, answers, label, class_names):
-    """Draw, for paper, a picture, a change, their sum, and the right answer's probability over the step."""
-    figure, panels = plt.subplots(1, 4, figsize=(10, 2.6), width_ratios=[1, 1, 1, 1.5])
-    for axes, picture, j in (
-        (panels[0], to_float(image), 0),
-        (panels[2], _stepped(image, direction, levels)[shown], shown),
-    ):
-        best = answers[0, j].argmax()
-        _draw(axes, picture, f"{class_names[best]} ({answers[0, j, best]:.0%})")
-    _draw(panels[1], 0.5 + 0.5 * direction.astype(np.float32), f"± {levels[shown]:g} levels")
-    for curves, text, style in zip(answers, ("against the answer", "at random"), ("C1-", "C0--"), strict=True):
-        panels[3].plot(levels, 100 * curves[:, label], style, label=text)
-    panels[3].axvline(levels[shown], color="grey", linestyle=":")
-    panels[3].set(xlabel="step (levels of 255)", ylabel=f"probability of {class_names[label]} (%)", ylim=(-3, 103))
-    panels[3].legend(fontsize=8)
-    return figure
-
-
-def _occluder_still(variants, answers, label, class_names):
-    """Draw, for paper, a picture, and the same place of it hidden by grey, black and white."""
-    figure, panels = plt.subplots(1, len(variants), figsize=(9, 3))
-    for axes, picture, probabilities, text in zip(panels, variants, answers, ("as it is", *FILLS), strict=True):
-        best = probabilities.argmax()
-        _draw(axes, picture, f"{text}: {class_names[best]}\n{class_names[label]} {probabilities[label]:.0%}")
-    return figure
-
-
-def _draw(axes, picture, title):
+def draw(axes, picture, title):
+    """Draw a picture (H, W, C), uint8 or floats in 0..1, below a title."""
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
     axes.set_title(title, fontsize=10)
     axes.axis("off")

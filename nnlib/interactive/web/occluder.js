@@ -39,8 +39,8 @@ nn.figure((root, { network, images, labels, class_names, size, fills }) => {
 
   // The cross-entropy, exact even where the true class is nearly sure.
   function loss(logits) {
-    const others = logits.reduce((sum, logit, k) => (k === truth() ? sum : sum + Math.exp(logit - logits[truth()])), 0);
-    return Math.log1p(others);
+    const t = truth();
+    return Math.log1p(logits.reduce((sum, logit, k) => sum + (k === t ? 0 : Math.exp(logit - logits[t])), 0));
   }
 
   function show() {
@@ -111,12 +111,13 @@ nn.figure((root, { network, images, labels, class_names, size, fills }) => {
   });
 
   const left = Photos.captioned(view, "Drag the square, or use the arrow keys.");
-  const right = Photos.captioned(map, "Where it has been: red, the loss rises (2 nats or more: darkest); blue, it falls.");
+  const right = Photos.captioned(map, "Where it has been. Red: the loss rises, darkest by 2 nats or more; blue: it falls.");
   for (const part of [left, right]) part.style.width = `${SIDE}px`;
   const both = nn.row(left, right);
   both.classList.add("top");
   nn.draw(() => (original ? show() : restart()));
-  const facts = nn.element("p", {}, "It says ", says.element, ". Probability of the true class, ", name, ": ", chance.element,
-    "; the loss has changed by ", rise.element, " nats. Worst place so far: ", worst.element, ".");
+  const facts = nn.element("p");
+  nn.add(facts, "It says ", says, ". Probability of the true class, ", name, ": ", chance);
+  nn.add(facts, "; the loss has changed by ", rise, " nats. Worst place so far: ", worst, ".");
   nn.add(root, nn.row(chosen, fill, whole), facts, both);
 });

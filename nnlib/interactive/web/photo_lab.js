@@ -75,7 +75,8 @@ nn.figure((root, { images, labels, class_names, names, networks, noise, noise_un
     }
     ctx.strokeStyle = text;
     ctx.strokeRect((right.value + reach) * CELL + 1, (down.value + reach) * CELL + 1, CELL - 2, CELL - 2);
-    count.text = answers.size ? `${[...answers.values()].filter(Boolean).length} of ${answers.size} shifts` : "not tried yet";
+    const hits = [...answers.values()].filter(Boolean).length;
+    count.text = answers.size ? `${hits} of ${answers.size} shifts` : "not tried yet";
   }
 
   // A row of shifts at a time, so that the page stays awake; another picture ends it.
@@ -111,7 +112,7 @@ nn.figure((root, { images, labels, class_names, names, networks, noise, noise_un
   });
   canvas.element.style.cursor = "grab";
 
-  const tried = maps.map(({ view, count }, n) => Photos.captioned(view, nn.element("small", {}, `${names[n]}: right at `, count.element)));
+  const tried = maps.map(({ view, count }, n) => Photos.captioned(view, `${names[n]}: right at `, count.element));
   for (const map of tried) map.style.width = "8.5rem"; // two beside each other on a phone
   const both = nn.row(canvas, table);
   both.classList.add("top");

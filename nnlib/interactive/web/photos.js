@@ -4,7 +4,7 @@
 const Photos = (() => {
   const { element } = nn;
 
-  // What Python wrote of a network -> ask(pictures, count): `count` pictures in one array -> an array of logits for each.
+  // What Python wrote of a network -> ask(pictures, count): `count` pictures in one array -> logits, an array for each.
   function network({ network, gain, offset, shape }) {
     const net = Net.load(network);
     const C = gain.length;
@@ -49,10 +49,12 @@ const Photos = (() => {
     });
     const lines = classes.map((label) => {
       const cells = networks.map((name) => cell(`${name}: ${label}`));
-      return { cells, line: element("div", { style }, element("span", {}, label), ...cells.map(({ made }) => made)) };
+      const line = element("div", { style }, element("span", {}, label), ...cells.map(({ made }) => made));
+      return { cells, line };
     });
-    const names = networks.map((name, k) => element("div", {}, element("div", { class: "muted" }, `${name} says`), heads[k].element));
-    const table = element("div", { class: "column" }, element("div", { style }, element("span"), ...names), ...lines.map(({ line }) => line));
+    const named = (name, k) => element("div", {}, element("small", {}, `${name} says`), element("br"), heads[k].element);
+    const head = element("div", { style }, element("span"), ...networks.map(named));
+    const table = nn.column(head, ...lines.map(({ line }) => line));
     table.style.gap = "0.15rem";
     function update(probabilities, truth) {
       probabilities.forEach((p, n) => {
@@ -73,8 +75,10 @@ const Photos = (() => {
     number.element.setAttribute("aria-live", "off"); // the answers are read out; all the numbers would be too many
     number.element.style.cssText = "text-align: right; white-space: nowrap; font-size: 0.875rem";
     const bar = element("div", { style: "height: 100%" });
-    const track = element("div", { style: "height: 0.7rem; border-radius: 0.2rem; overflow: hidden; background: var(--grid)" }, bar);
-    const made = element("div", { style: "display: grid; grid-template-columns: minmax(0, 1fr) 3.6rem; gap: 0.3rem; align-items: center" }, track, number.element);
+    const track = element("div", {}, bar);
+    track.style.cssText = "height: 0.7rem; border-radius: 0.2rem; overflow: hidden; background: var(--grid)";
+    const style = "display: grid; grid-template-columns: minmax(0, 1fr) 3.6rem; gap: 0.3rem; align-items: center";
+    const made = element("div", { style }, track, number.element);
     function update(p, first) {
       number.text = percent(p);
       number.element.dataset.value = p; // all its digits
@@ -85,10 +89,9 @@ const Photos = (() => {
   }
 
   // A canvas with a line of text below it.
-  function captioned(canvas, caption) {
-    const text = caption.element ?? element("small", {}, caption);
-    const made = element("div", { style: "display: grid; gap: 0.25rem; justify-items: start; min-width: 0" }, canvas, text);
-    return made;
+  function captioned(canvas, ...caption) {
+    const style = "display: grid; gap: 0.25rem; justify-items: start; align-content: start; min-width: 0";
+    return element("div", { style }, canvas, element("small", {}, ...caption));
   }
 
   return { network, list, floats, captions, show, best, percent, answers, captioned };

@@ -1,4 +1,4 @@
-// A picture, a small step for each of its pixels, and their sum: what does the network say? nnlib.interactive.step_size.
+// A picture, a small step for each pixel, and their sum: what does the network say? nnlib.interactive.step_size.
 
 nn.figure((root, { network, images, directions, labels, class_names, levels, chances, answers }) => {
   const pictures = Photos.list(images);
@@ -85,10 +85,12 @@ nn.figure((root, { network, images, directions, labels, class_names, levels, cha
     ctx.fill();
   }
 
-  const triptych = nn.element("div", { style: "display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.75rem" });
+  const triptych = nn.element("div");
+  triptych.style.cssText = "display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.75rem";
   const texts = ["the picture", "the change, enlarged", "what the network sees"];
   nn.add(triptych, ...views.map((view, v) => Photos.captioned(view, texts[v])));
-  const left = nn.column(plot, nn.element("small", {}, "Probability of the true class: full line against the answer, broken line at random."));
+  const legend = "Probability of the true class: full line against the answer, broken line at random.";
+  const left = nn.column(plot, nn.element("small", {}, legend));
   const lower = nn.row(left, table);
   lower.classList.add("top");
   const line = nn.element("p", {}, "The answer changes at ", turn.element, "; ", size, ".");
