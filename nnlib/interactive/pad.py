@@ -133,9 +133,13 @@ def draw_ink(strokes: Sequence[Sequence[tuple[float, float]]]) -> np.ndarray:
     for line in lines:
         line = (line - (low + high) / 2) * scale + INK / 2
         for a, b in zip(line, line[1:] if len(line) > 1 else line, strict=False):
-            along = ((middles - a) @ (b - a) / max((b - a) @ (b - a), 1e-12)).clip(0, 1)
-            distance = np.linalg.norm(middles - a - along[..., None] * (b - a), axis=-1)
-            np.maximum(ink, (thickness / 2 + 0.5 - distance).clip(0, 1), out=ink)  # smooth at the edge
+            begin, end = np.minimum(a, b) - thickness / 2 - 1, np.maximum(a, b) + thickness / 2 + 1  # far enough
+            columns, rows = (slice(max(0, int(begin[axis])), int(end[axis]) + 1) for axis in (0, 1))
+            from_a = middles[rows, columns] - a
+            along = (from_a @ (b - a) / max((b - a) @ (b - a), 1e-12)).clip(0, 1)
+            distance = np.linalg.norm(from_a - along[..., None] * (b - a), axis=-1)
+            near = ink[rows, columns]
+            np.maximum(near, (thickness / 2 + 0.5 - distance).clip(0, 1), out=near)  # smooth at the edge
     return ink
 
 
