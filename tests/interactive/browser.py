@@ -78,5 +78,6 @@ def watch(context, faults, *allowed):
 
 
 def overflow(page):
-    """Return how many pixels a page is wider than its window."""
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    """Return how many pixels a page is wider than its window. (A phone's own idea of its width grows with the page.)"""
+    wide, window = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    return wide - min(window, page.viewport_size["width"])

@@ -1,6 +1,7 @@
 """The Python side of interactive figures: what goes in, what comes out, the same bytes each time; readable colours."""
 
 import base64
+import functools
 import io
 import itertools
 import json
@@ -26,8 +27,13 @@ def drawing(width=4.0):
     return figure
 
 
+@functools.cache
+def picture():
+    return interactive.png(drawing())
+
+
 def small(**changes):
-    given = {"name": "player", "data": {"labels": ["a"]}, "png": interactive.png(drawing()), "alt": ALT, "height": 300}
+    given = {"name": "player", "data": {"labels": ["a"]}, "png": picture(), "alt": ALT, "height": 300}
     return interactive.Figure(**(given | changes))
 
 
