@@ -347,6 +347,21 @@ print(f"loss {loss:.4f}, gradient {dlogits.round(4)}")
 # Going downhill means going against the gradient: the score of the true class rises (its
 # gradient is negative), the others sink, and the one that was believed most sinks most.
 #
+# **Try it.** Here are the same three logits, on sliders. Take a few steps downhill. Then
+# add the same number to all of them: what moves? Go on to 1000, and look at the loss that
+# is computed as the formula is written.
+
+# %% tags=["figure"]
+interactive.softmax_explorer(np.array([2.0, 1.0, 0.0]), label=1)
+
+# %% [markdown]
+# Each step moves every score by its own `dz`, and these always add up to 0: what the true
+# class gains, the others lose. A number added to all changes nothing, because only
+# differences count; but beyond 709 the exponentials are larger than a float64 can hold, and
+# infinity divided by infinity is `NaN`. The code above subtracts the largest score first,
+# and never notices. *Dividing* all scores by one number does matter: it makes the network
+# less sure of everything.
+#
 # ## The whole network
 #
 # The weights begin as random numbers. How large should they be? If they are independent,
