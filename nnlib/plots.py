@@ -1,4 +1,4 @@
-"""The figures that every notebook draws; the only module that imports matplotlib and seaborn.
+"""The figures that every notebook draws; beside `nnlib.interactive` the only module that imports matplotlib.
 
 Its one idea: each function returns a Figure with a title and named axes, and `show` puts it on the page together with a
 description for readers who cannot see it.
