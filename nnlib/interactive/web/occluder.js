@@ -111,7 +111,7 @@ nn.figure((root, { network, images, labels, class_names, size, fills }) => {
   });
 
   const left = Photos.captioned(view, "Drag the square, or use the arrow keys.");
-  const right = Photos.captioned(map, "Where it has been. Red: the loss rises, darkest by 2 nats or more; blue: it falls.");
+  const right = Photos.captioned(map, "Where it has been: red, the loss rises (darkest: by 2 nats); blue, it falls.");
   for (const part of [left, right]) part.style.width = `${SIDE}px`;
   const both = nn.row(left, right);
   both.classList.add("top");

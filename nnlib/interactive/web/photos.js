@@ -52,7 +52,8 @@ const Photos = (() => {
       const line = element("div", { style }, element("span", {}, label), ...cells.map(({ made }) => made));
       return { cells, line };
     });
-    const named = (name, k) => element("div", {}, element("small", {}, `${name} says`), element("br"), heads[k].element);
+    const title = (name) => element("small", {}, `${name} says`);
+    const named = (name, k) => element("div", {}, title(name), element("br"), heads[k].element);
     const head = element("div", { style }, element("span"), ...networks.map(named));
     const table = nn.column(head, ...lines.map(({ line }) => line));
     table.style.gap = "0.15rem";
