@@ -38,7 +38,7 @@ nn.figure((root, { network, images, directions, labels, class_names, levels, cha
     const probabilities = Net.softmax(ask(sum)[0]);
     table.update([probabilities], labels[k]);
     const first = winners[k][d].findIndex((winner) => winner !== winners[k][d][0]);
-    turn.text = first < 0 ? `no step up to ± ${levels[last]}` : `± ${levels[first]} levels`;
+    turn.text = first < 0 ? `no step up to ± ${levels[last]} levels` : `± ${levels[first]} levels`;
     size.textContent = `now each pixel moves by ${(levels[j] / 255).toFixed(4)} of the way from black to white`;
     draw(k, d, j, first);
   }
