@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import nnlib
-from nnlib import checks, claim, load_dataset, numerical_gradient, plots
+from nnlib import checks, claim, interactive, load_dataset, numerical_gradient, plots
 
 SEED = int(os.environ.get("NNLIB_SEED", 0))
 rng = np.random.default_rng(SEED)
@@ -709,6 +709,31 @@ claim(
 # gradient arrives about as large as it set out. Keep that in mind: it will be our start
 # when we train in earnest.
 #
+# Which rows, then, have a say in $dW_h$? It is a sum of shares, $h_{t-1}^\top dz_t$, one
+# for each step. Go back through a digit row by row, and watch the shares pile up. Begin
+# with 0.01 · normal: **after how many steps is nothing missing any more?** Then take the
+# other two. The three networks differ in $W_h$ alone.
+
+
+# %% tags=["figure"]
+def beginner(name):
+    """A network that has not learnt anything yet; only Wh depends on the name."""
+    rng = np.random.default_rng(SEED)
+    rnn = nnlib.RNN(28, 128, rng=rng, init=starts[name])
+    return nnlib.Sequential([rnn, nnlib.Linear(128, 10, rng=rng)])
+
+
+three = ("0.01 · normal", "1.1 · orthogonal", "2 · orthogonal")
+beginners = {name: beginner(name) for name in three}
+interactive.backward_steps(beginners, to_sequences(train_images[:1]), train_labels[0])
+
+# %% [markdown]
+# With 0.01 the last few rows are all that $dW_h$ hears of. With 1.1 · orthogonal every row
+# of the digit is heard, with 2 · orthogonal the early ones drown out the late. And look at
+# the black rows above the digit: in no network do they add anything, even where a large
+# gradient comes back to them. A share is a product of two: what comes back, and the state
+# before. Before the first ink that state is still $h_0 = 0$.
+#
 # ### Glorot and orthogonal: equal lengths, unequal directions
 #
 # On this figure Glorot does as well as orthogonal. But a length is only one number. Forget
@@ -1233,6 +1258,19 @@ claim(
 # never been taught. And the first rows of the heat maps: nothing has been read yet, but the
 # network need not be in doubt. Nobody ever showed it an empty page, so its answer there is
 # an accident, however sure it sounds. A softmax has no way to say *I don't know*.
+#
+# Now with your own hand. Draw a digit, and move the slider from row to row, stopping and
+# asking, or with the rest left blank. **Try** to change its mind as late as you can: write
+# a 4 and a 9, or a 3 and an 8, that begin alike. (The buttons load the four digits above.)
+
+# %% tags=["figure"]
+# the same layers without Rows: the pad hands over rows as it is
+interactive.belief_pad(nnlib.Sequential(model.layers[1:]), examples=some[chosen])
+
+# %% [markdown]
+# What has been read is all that it has: of two digits that begin alike it believes the
+# same, until they part. (Nearly the same. The pad puts the whole digit into the middle, as
+# MNIST does, so what you add below can move the rows above.)
 #
 # ## The same budget for three kinds of network
 #
