@@ -359,8 +359,8 @@ interactive.softmax_explorer(np.array([2.0, 1.0, 0.0]), label=1)
 # class gains, the others lose. A number added to all changes nothing, because only
 # differences count; but beyond 709 the exponentials are larger than a float64 can hold, and
 # infinity divided by infinity is `NaN`. The code above subtracts the largest score first,
-# and never notices. *Dividing* all scores by one number does matter: it makes the network
-# less sure of everything.
+# and never notices. *Dividing* all scores by 2 does matter: it leaves the network less sure
+# of its answer.
 #
 # ## The whole network
 #
@@ -746,6 +746,53 @@ plots.show(
     alt="Sixteen misread test digits, each with what the network read, "
     "how sure it was, and the true digit.",
 )
+
+# %% [markdown]
+# ## Your network reads your hand
+#
+# The network is yours, so write to it. For that we put its four arrays into the layers of
+# `nnlib`, which compute just what our functions do (the end of this notebook proves it).
+
+# %%
+network = nnlib.Sequential(
+    [
+        nnlib.Flatten(),
+        nnlib.Linear(784, 512, rng=np.random.default_rng(SEED)),
+        nnlib.ReLU(),
+        nnlib.Linear(512, 10, rng=np.random.default_rng(SEED)),
+    ]
+)
+network.set_weights(
+    {"1.W": best["W1"], "1.b": best["b1"], "3.W": best["W2"], "3.b": best["b2"]}
+)
+
+# %% [markdown]
+# **Try it.** Draw a digit, and watch the ten bars with every stroke: when does it make up
+# its mind? Can you draw a 7 that it takes for a 1, and mend it with one more stroke? The
+# buttons load five of the mistakes from above.
+
+# %% tags=["figure"]
+interactive.digit_pad(network, examples=data.test_images[surest[:5]])
+
+# %% [markdown]
+# The network never sees your drawing. It sees the small picture beside it, made as MNIST's
+# digits were made: of one size, and in the middle. It has learnt to read nothing else. And
+# it has no word for "none of these": the ten probabilities add up to 1 for a half-finished
+# stroke too.
+#
+# A network is only numbers, so it can travel. This cell writes yours, with the pad, into
+# one file that needs neither Python nor a connection. Send it to a friend:
+
+# %%
+interactive.save_page(
+    network,
+    "my_network.html",
+    note=f"Two matrices, trained in a notebook: they read {accuracy:.1%} of "
+    f"{len(data.test_labels):,} digits that they had never seen.",
+    overwrite=True,
+)
+size = os.path.getsize("my_network.html")
+print(f"my_network.html, in the folder of this notebook: {size / 1e6:.1f} MB")
 
 # %% [markdown]
 # ## What it has learnt
