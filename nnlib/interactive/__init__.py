@@ -7,6 +7,7 @@ sent to a friend, and on paper as a picture.
 from .figure import Figure, encode, png
 from .folding_plane import folding_plane
 from .gap import gap
+from .moving_window import moving_window
 from .network import network_json
 from .pad import belief_pad, centre_digit, digit_pad, draw_ink, save_page
 from .patches import patch_matrix
@@ -27,6 +28,7 @@ __all__ = [
     "encode",
     "folding_plane",
     "gap",
+    "moving_window",
     "network_json",
     "occluder",
     "patch_matrix",

@@ -1,0 +1,171 @@
+// Move a window over a picture: its nine pixels times nine weights, and their sum, which is one pixel of the output.
+
+nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
+  const { element } = nn;
+  const SIDE = 320; // of the longer side of the picture, in the canvas's units
+  const image = nn.array(encoded);
+  const [H, W] = image.shape;
+  const pixel = SIDE / Math.max(H, W);
+  const [Ho, Wo] = [H - 2, W - 2];
+  let [row, column] = at; // the window's upper left pixel
+  let kernel = Array.from(nn.array(first));
+  const seen = new Uint8Array(Ho * Wo); // where the window has been
+  let timer = null;
+
+  const pixelAt = (k, r = row, c = column) => image[(r + Math.floor(k / 3)) * W + c + (k % 3)];
+  const answerAt = (r, c) => kernel.reduce((sum, weight, k) => sum + weight * pixelAt(k, r, c), 0);
+
+  // ---------------------------------------------------------------------------------------------------- the two pictures
+
+  const input = nn.canvas(W * pixel, H * pixel, "The picture. Drag the window, or move it with the arrow keys.");
+  const output = nn.canvas(Wo * pixel, Ho * pixel, "The output so far. Drag to choose a pixel, or use the arrow keys.");
+  for (const [canvas, reach] of [[input, 1.5], [output, 0.5]]) { // the window's middle lies under the finger
+    nn.drag(canvas, {
+      onpoint: ({ x, y }) => go(Math.round(y / pixel - reach), Math.round(x / pixel - reach)),
+      onarrow: (dx, dy) => go(row + dy, column + dx),
+    });
+  }
+
+  function go(r, c) {
+    stop();
+    const [oldRow, oldColumn] = [row, column];
+    [row, column] = [within(r, Ho), within(c, Wo)];
+    const steps = Math.max(Math.abs(row - oldRow), Math.abs(column - oldColumn), 1);
+    for (let k = 0; k <= steps; k++) { // a fast hand leaves no gaps
+      visit(Math.round(oldRow + ((row - oldRow) * k) / steps), Math.round(oldColumn + ((column - oldColumn) * k) / steps));
+    }
+    show();
+  }
+  const within = (place, size) => Math.min(size - 1, Math.max(0, place));
+  function visit(r, c) {
+    seen[r * Wo + c] = 1;
+  }
+
+  function draw() {
+    nn.pixels(input, image, { width: W * pixel, height: H * pixel, low: 0, high: 1 });
+    frame(input, column, row, 3);
+    const { surface, grid } = nn.colours();
+    output.ctx.fillStyle = grid;
+    output.ctx.fillRect(0, 0, Wo * pixel, Ho * pixel);
+    const sum = kernel.reduce((a, b) => a + b, 0);
+    const size = kernel.reduce((a, b) => a + Math.abs(b), 0);
+    const edges = Math.abs(sum) < 1e-9 && size > 0; // then the output is a difference, and has two signs
+    legend.textContent = edges ? "Output: red above 0, blue below, white 0." : "Output: black is 0, white 1 (or more).";
+    for (let place = 0; place < Ho * Wo; place++) {
+      if (!seen[place]) continue;
+      const [r, c] = [Math.floor(place / Wo), place % Wo];
+      const [low, high, map] = edges ? [-size / 2, size / 2, "diverging"] : [0, 1, "grey"];
+      output.ctx.fillStyle = `rgb(${nn.colour(answerAt(r, c), low, high, map)})`;
+      output.ctx.fillRect(c * pixel, r * pixel, pixel + 0.5, pixel + 0.5); // no seams
+    }
+    frame(output, column, row, 1);
+  }
+  function frame({ ctx }, x, y, size) { // seen on black and on white
+    for (const [width, colour] of [[5, "white"], [2.5, "#d55e00"]]) {
+      [ctx.lineWidth, ctx.strokeStyle] = [width, colour];
+      ctx.strokeRect(x * pixel, y * pixel, size * pixel, size * pixel);
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------------- the nine products
+
+  const nine = Array.from({ length: 9 }, (_, k) => k);
+  const place = (k) => `row ${Math.floor(k / 3) + 1}, column ${(k % 3) + 1}`;
+  const pixels = nine.map((k) => nn.output(`pixel ${place(k)}`));
+  const products = nine.map((k) => nn.output(`product ${place(k)}`));
+  const weights = nine.map((k) => {
+    const box = element("input", { type: "number", step: 1, min: -largest, max: largest, "aria-label": `weight ${place(k)}` });
+    box.addEventListener("input", () => {
+      const value = box.valueAsNumber; // NaN while nothing, or half a number, stands there
+      kernel[k] = Math.min(largest, Math.max(-largest, value || 0));
+      choice.value = "my own";
+      show();
+    });
+    box.addEventListener("change", fillIn); // leave no nonsense there
+    return box;
+  });
+  const sum = nn.output("sum");
+  const position = nn.output("place");
+  const legend = element("small");
+
+  function fillIn() {
+    weights.forEach((box, k) => (box.value = String(Number(kernel[k].toFixed(3)))));
+  }
+  function show() {
+    visit(row, column);
+    const signed = (value) => value.toFixed(3).replace(/^-(0\.000)$/, "$1").replace("-", "−");
+    nine.forEach((k) => {
+      const value = pixelAt(k);
+      pixels[k].text = value.toFixed(3);
+      products[k].text = signed(kernel[k] * value);
+      const [light, dark] = [`rgb(${nn.colour(value, 0, 1)})`, value > 0.5 ? "black" : "white"];
+      pixels[k].element.style.cssText = `background: ${light}; color: ${dark}; ${CELL}`;
+    });
+    sum.text = signed(answerAt(row, column));
+    position.text = `row ${row}, column ${column}`;
+    draw();
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- the controls
+
+  const CELL = "display: grid; place-content: center; min-height: 2.25rem; border: 1px solid var(--grid); font-size: 0.875rem";
+  function table(title, cells) {
+    const made = element("div", {}, ...cells.map((cell) => cell.element ?? cell));
+    made.style.cssText = "display: grid; grid-template-columns: repeat(3, 3.6rem)";
+    return element("div", {}, element("small", {}, title), made);
+  }
+  for (const { element: cell } of [...pixels, ...products]) [cell.style.cssText, cell.ariaLive] = [CELL, "off"];
+  for (const box of weights) box.style.cssText = "min-width: 0; width: 100%; padding: 0 0.25rem; text-align: center; border-radius: 0";
+
+  const choice = nn.choice("kernel", ["my own", ...presets.map(({ name }) => name)], (chosen) => {
+    const preset = presets.find(({ name }) => name === chosen);
+    if (!preset) return;
+    kernel = Array.from(nn.array(preset.kernel));
+    fillIn();
+    show();
+  });
+  const same = presets.find(({ kernel: other }) => nn.array(other).every((weight, k) => weight === kernel[k]));
+  choice.value = same ? same.name : "my own";
+
+  function stop() {
+    clearInterval(timer);
+    timer = null;
+  }
+  // From the upper left to the lower right, row by row, in about four seconds.
+  function slideOverAll() {
+    stop();
+    if (nn.reducedMotion()) return fillRows(0, Ho);
+    seen.fill(0);
+    let next = 0;
+    timer = setInterval(() => {
+      fillRows(next, next + 1);
+      next += 1;
+      if (next === Ho) stop();
+    }, 4000 / Ho);
+  }
+  function fillRows(from, to) {
+    for (let place = from * Wo; place < to * Wo; place++) seen[place] = 1;
+    [row, column] = [to - 1, Wo - 1];
+    show();
+  }
+  function empty() {
+    stop();
+    seen.fill(0);
+    show();
+  }
+
+  const top = nn.row(
+    element("div", {}, element("strong", {}, "Picture"), input.element),
+    element("div", {}, element("strong", {}, "Output"), output.element),
+  );
+  top.classList.add("top");
+  const verdict = element("div", {}, "= ", sum.element);
+  verdict.style.cssText = "font-size: 1.25rem; font-weight: bold; min-width: 5rem";
+  const sign = (text) => element("strong", { "aria-hidden": "true" }, text);
+  nn.add(root, top, legend);
+  nn.add(root, nn.row(table("pixels", pixels), sign("×"), table("kernel", weights), sign("="), table("products", products)));
+  nn.add(root, nn.row(element("div", {}, "Sum at ", position.element), verdict));
+  nn.add(root, nn.row(choice, nn.button("Slide over all", slideOverAll), nn.button("Empty the output", empty)));
+  fillIn();
+  nn.draw(show);
+});
