@@ -677,6 +677,29 @@ if full:  # the sample's three epochs are too short
     )
 
 # %% [markdown]
+# Where did they part? **Try this.** Go from the first step of these trainings to the last,
+# by the slider, by its buttons or by a click on a curve, and watch the underlined digits,
+# in which the two losses differ. How long does nothing happen, and how fast does it happen
+# then? Then choose another pair: these are the hundred steps from above.
+
+# %% tags=["figure", "nbval-ignore-output"]
+from nnlib import interactive
+
+trainings = {"float32: nnlib and itself, turned": {"nnlib": paths[0], "turned": paths[1]}}
+if torch:
+    trainings |= {
+        "float32: nnlib and PyTorch": {"nnlib": ours, "PyTorch": theirs},
+        "float64: nnlib and PyTorch": {"nnlib": ours64, "PyTorch": theirs64},
+    }
+interactive.gap(trainings)
+
+# %% [markdown]
+# Notice the three parts. For dozens of steps the two differ in the last digit or two, or
+# not at all. Then come a few dozen in which the difference grows a thousand times and more,
+# until it crosses the dotted line. And then it stops growing: these are two trainings now,
+# each as right as the other. Within their hundred steps nnlib and PyTorch may still be in
+# the first part, as float64 is for far longer.
+#
 # Wherever those answers differ, nothing but rounding made them differ. Remember that when
 # somebody shows you a small improvement, from one training each.
 #
