@@ -81,4 +81,4 @@ def _encoded(weights, dtype, name):
         return encode(weights.astype(np.float16))
     scales = largest / np.float32(127)
     scales[scales == 0] = 1  # a column of zeros
-    return encode(np.rint(weights / scales).astype(np.int8)) | {"scales": encode(scales)}
+    return encode(np.rint(weights / scales).clip(-127, 127).astype(np.int8)) | {"scales": encode(scales)}

@@ -27,7 +27,7 @@ nn.figure((root, { network, image_shape, labels, examples }) => {
   }
 
   const side = 196; // of the picture; the map beside it has a line for each of its rows
-  const map = nn.canvas(2 * side, side + 20, "Left, what the network sees; right, its belief after each row: bright is sure");
+  const map = nn.canvas(2 * side, side + 20, "Left, what the network sees; right, what it believes after each row");
   const rows = nn.slider({ label: "rows read", min: 1, max: H, value: H, oninput: show });
   const way = nn.choice("then", Object.keys(ways), read);
   const { answer, bars, show: showAnswers } = Pad.answers(labels);

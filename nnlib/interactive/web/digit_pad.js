@@ -13,7 +13,8 @@ nn.figure((root, { network, input_shape, image_shape, labels, examples, note }) 
   }
 
   const sheet = Pad.sheet({ shape: image_shape, examples, onchange: read });
-  const caption = nn.element("small", {}, `What the network sees: ${W} × ${H} pixels, the digit as large as those it has learnt from.`);
+  const said = `What the network sees: ${W} × ${H} pixels, the digit as large as those it has learnt from.`;
+  const caption = nn.element("small", {}, said);
   const words = nn.column(answer, caption);
   words.style.flex = "1 1 8rem"; // beside the picture, on a phone too
   const pad = nn.row(sheet, nn.column(nn.row(seen, words), bars));

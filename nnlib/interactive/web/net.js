@@ -1,4 +1,4 @@
-// A trained network in the browser: what nnlib's layers compute when they predict, axes in nnlib's order (channels last).
+// A trained network in the browser: what nnlib's layers compute when they predict, channels last as there.
 //
 // Its one idea: a layer is a function from one array to the next, made once from its weights; LAYERS lists them all.
 // An array is {data: Float32Array, shape: [N, ...]}. Sums are kept in double precision and stored in single.

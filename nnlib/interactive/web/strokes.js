@@ -18,7 +18,9 @@ const Pad = (() => {
     ink.shape = [INK, INK];
     for (const stroke of strokes) {
       const line = stroke.map((p) => p.map((value, axis) => (value - (low[axis] + high[axis]) / 2) * scale + INK / 2));
-      for (let i = 0; i < Math.max(1, line.length - 1); i++) addSegment(ink, line[i], line[i + 1] ?? line[i], thickness / 2);
+      for (let i = 0; i < Math.max(1, line.length - 1); i++) {
+        addSegment(ink, line[i], line[i + 1] ?? line[i], thickness / 2);
+      }
     }
     return ink;
   }
@@ -39,8 +41,8 @@ const Pad = (() => {
     }
   }
 
-  // Ink (.shape (rows, columns), 0..1) -> a picture (H, W), Uint8Array 0..255: its longer side takes 20 of 28 pixels, and
-  // its centre of mass lies in the pixel (14, 14).
+  // Ink (.shape (rows, columns), 0..1) -> a picture (H, W), Uint8Array 0..255: its longer side takes 20 of 28 pixels,
+  // and its centre of mass lies in the pixel (14, 14).
   function centreDigit(ink, [H, W]) {
     const [rows, columns] = ink.shape;
     const [byRow, byColumn] = [new Float64Array(rows), new Float64Array(columns)];
@@ -56,14 +58,16 @@ const Pad = (() => {
     for (let i = 0; i < H; i++) {
       for (let j = 0; j < W; j++) {
         let sum = 0;
-        for (const [row, a] of fromRows[i]) for (const [column, b] of fromColumns[j]) sum += a * b * ink[row * columns + column];
+        for (const [row, a] of fromRows[i]) {
+          for (const [column, b] of fromColumns[j]) sum += a * b * ink[row * columns + column];
+        }
         picture[i * W + j] = Math.floor(255 * sum + 0.5);
       }
     }
     return picture;
   }
 
-  // Along one axis, of each pixel of the picture: which of the ink's it lies on, and the share of its area, [[place, share], ...].
+  // Along one axis, for each pixel of the picture: on which pixels of the ink it lies, [[place, share of it], ...].
   function shares(masses, count, size) {
     const { begin, end } = extent(masses);
     const total = masses.reduce((a, b) => a + b);
@@ -90,7 +94,8 @@ const Pad = (() => {
   // The sheet. onchange(picture) after each change, at most once a frame; picture is null while nothing is drawn.
   // examples: an encoded array (n, H, W) of pictures to load by a button, or null.
   function sheet({ shape, examples, onchange }) {
-    const canvas = nn.canvas(SIDE, SIDE, "Sheet to draw a digit on. Arrow keys move the pen, space sets it down or lifts it, c clears.");
+    const keys = "the arrows move the pen, space sets it down or lifts it, c clears.";
+    const canvas = nn.canvas(SIDE, SIDE, `Sheet to draw a digit on: ${keys}`);
     const pen = { x: SIDE / 2, y: SIDE / 4, down: false };
     const held = new Set(); // two arrows at once draw a slanted line
     let [strokes, example, waiting] = [[], null, false];
@@ -138,7 +143,7 @@ const Pad = (() => {
     canvas.element.addEventListener("pointerdown", () => (pen.down = false));
     canvas.element.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.altKey || event.metaKey) return;
-      if (event.key === "c") clear();
+      if (event.key.toLowerCase() === "c") clear();
       if (event.key === " ") event.preventDefault(); // or the page would scroll
       if (event.key === " " && !event.repeat) {
         pen.down = !pen.down;
@@ -196,10 +201,11 @@ const Pad = (() => {
     canvas.element.style.border = "1px solid var(--muted)";
     canvas.element.style.borderRadius = "0.4rem";
     nn.draw(redraw);
-    const buttons = nn.row(nn.button("Clear", clear), ...samples(examples, shape).map((picture, k) => sample(picture, k, load)));
+    const loading = samples(examples, shape).map((picture, k) => sample(picture, k, load));
+    const buttons = nn.row(nn.button("Clear", clear), ...loading);
     buttons.style.gap = "0.3rem";
-    const hint = "Mouse, finger or pen. By keyboard: the arrows move the pen, space sets it down or lifts it, c clears.";
-    const made = nn.element("div", {}, canvas, buttons, nn.element("small", {}, hint));
+    const hint = nn.element("small", {}, `Mouse, finger or pen. By keyboard: ${keys}`);
+    const made = nn.element("div", {}, canvas, buttons, hint);
     made.style.cssText = `display: grid; gap: 0.5rem; width: ${SIDE}px; max-width: 100%`;
     return { element: made };
   }
@@ -233,7 +239,8 @@ const Pad = (() => {
       number.element.setAttribute("aria-live", "off"); // the answer is read out; ten changing numbers are not
       number.element.style.cssText = "text-align: right; white-space: nowrap";
       const bar = element("div", { style: "height: 100%" });
-      const track = element("div", { style: "height: 0.8rem; border-radius: 0.2rem; overflow: hidden; background: var(--grid)" }, bar);
+      const track = element("div", {}, bar);
+      track.style.cssText = "height: 0.8rem; border-radius: 0.2rem; overflow: hidden; background: var(--grid)";
       const line = element("div", {}, element("span", {}, label), track, number.element);
       line.style.display = "contents"; // its three parts stand in the columns of one grid
       return { line, bar, number };
@@ -249,7 +256,8 @@ const Pad = (() => {
       });
     }
     const grid = element("div", {}, ...bars.map(({ line }) => line));
-    grid.style.cssText = "display: grid; grid-template-columns: auto 1fr 4.5rem; gap: 0.4rem 0.6rem; align-items: center";
+    grid.style.cssText = "display: grid; grid-template-columns: auto 1fr 4.5rem; gap: 0.4rem 0.6rem";
+    grid.style.alignItems = "center";
     return { answer, bars: grid, show };
   }
 
