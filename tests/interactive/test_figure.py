@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -75,6 +76,13 @@ def test_no_file_of_the_web_asks_for_anything_or_ends_its_own_script():
             r"https?://(?!www\.w3\.org)|\burl\(|@import|\bfetch\(|XMLHttpRequest|WebSocket|</script|<!--", text
         )
         assert not found, f"{file.name}: {found}"
+
+
+def test_an_installed_nnlib_has_the_files_of_the_web_too():
+    parts = tomllib.loads((WEB.parents[2] / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    assert "nnlib.interactive" in parts["packages"]
+    packed = {file for pattern in parts["package-data"]["nnlib.interactive"] for file in WEB.parent.glob(pattern)}
+    assert packed == {file for file in WEB.rglob("*") if file.is_file()} and WEB / "common.js" in packed
 
 
 def test_whatever_stands_in_the_data_stays_in_the_data():
