@@ -35,7 +35,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import nnlib
-from nnlib import claim, load_dataset, plots, to_device, to_numpy
+from nnlib import claim, interactive, load_dataset, plots, to_device, to_numpy
 
 SEED = int(os.environ.get("NNLIB_SEED", 0))
 rng = np.random.default_rng(SEED)
@@ -836,6 +836,31 @@ for name, model in (("CNN", network), ("RNN", reader), ("RNN, Wx shuffled alike"
 # save the CNN: its kernel looks at three pixels *side by side*, and in the shuffled
 # pictures these have nothing to do with each other. Being helpless against the cruel
 # shuffle is its strength: it has *bet* on neighbours, and in photographs the bet is won.
+#
+# ### A photograph in your hands
+#
+# Here are ten validation pictures, of each class the first that both networks name. **Try
+# this**: drag a photograph a few pixels to one side (or use the sliders, or the arrow
+# keys). Which network loses it first, and does down cost the same as right? Let the last
+# button try every shift. Then mirror it, and add noise, little by little: do you bet on the
+# same network again?
+
+# %% tags=["figure"]
+named = np.all(
+    [m.predict(some_images).argmax(axis=1) == some_labels for m in (network, reader)],
+    axis=0,
+)
+of_class = [np.flatnonzero(some_labels == k) for k in range(10)]
+firsts = [of_k[named[of_k].argmax()] for of_k in of_class]
+interactive.photo_lab(
+    {"CNN": network, "RNN": reader}, some_images[firsts], some_labels[firsts], names
+)
+
+# %% [markdown]
+# The networks run in this page, with their weights rounded to 8 bits. Notice how little a
+# photograph has to move before an answer changes, although to us nothing has happened; and
+# that the network which bears a shift better need not bear noise better. But these are ten
+# pictures: they tell you what to look for, not what is true of all.
 #
 # The second thing is position. Move the pictures to the right or downwards, further than in
 # training:

@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import nnlib
-from nnlib import checks, claim, load_dataset, plots
+from nnlib import checks, claim, interactive, load_dataset, plots
 
 SEED = int(
     os.environ.get("NNLIB_SEED", 0)
@@ -154,13 +154,15 @@ def colour_network(rng):
     )
 
 
-def train(model, training_set, validation_set, epochs, lr=0.05, progress=True):
+def train(
+    model, training_set, validation_set, epochs, lr=0.05, progress=True, descent=nnlib.SGD
+):
     """Plain descent with momentum, and 2,000 validation pictures to watch it."""
     return nnlib.fit(
         model,
         training_set,
         tuple(array[:2000] for array in validation_set),
-        optimizer=nnlib.SGD(model, lr=lr, momentum=0.9),
+        optimizer=descent(model, lr=lr, momentum=0.9),
         schedule=nnlib.warmup_cosine(0.1),
         epochs=epochs,
         batch_size=64,
@@ -179,10 +181,20 @@ reader = digit_network(np.random.default_rng(SEED))
 reader_before = filters_of(reader)
 history = train(reader, digits_train, digits_validation, epochs=2 if full else 3)
 
+
 # %%
+class FilmedSGD(nnlib.SGD):
+    """Descent that keeps a copy of the first filters after each step, for later."""
+
+    def step(self):
+        super().step()
+        film.append(filters_of(self.model))
+
+
 viewer = colour_network(np.random.default_rng(SEED))
 viewer_before = filters_of(viewer)
-history = train(viewer, colour_train, colour_validation, epochs=3)
+film = [viewer_before]
+history = train(viewer, colour_train, colour_validation, epochs=3, descent=FilmedSGD)
 
 # %% [markdown]
 # ## The filters, before and after
@@ -281,6 +293,36 @@ colour_after = neighbour_correlation(viewer_after)
 print(f"{colour.title}: before training {colour_before:+.2f}, after {colour_after:+.2f}")
 
 # %% [markdown]
+# And when does it happen? We kept the colour filters after each step of their training.
+# **Guess first**: after which part of all steps are neighbouring weights as alike as at the
+# end? Then play the film, and go back to its beginning step by step.
+
+# %% tags=["figure"]
+moments = (np.linspace(0, 1, 14) ** 2 * (len(film) - 1)).round().astype(int)
+likeness = [neighbour_correlation(filters) for filters in film]
+frames = []
+for moment in moments:
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=[1.5, 1])
+    panels[0].imshow(plots.mosaic(film[moment].transpose(3, 0, 1, 2), columns=6))
+    panels[0].axis("off")
+    panels[1].plot(likeness, color="C0")
+    panels[1].plot(moment, likeness[moment], "o", color="black")
+    panels[1].set(xlabel="step of training", ylabel="correlation of neighbours")
+    frames.append(figure)
+interactive.player(
+    frames,
+    [f"step {moment} of {len(film) - 1}" for moment in moments],
+    label="filters after",
+    alt="The twenty-four colour filters after a step of their training, to be chosen with "
+    "a slider, each scaled by its own largest weight; beside them a curve of how alike "
+    "neighbouring weights are, which rises steeply at the beginning.",
+)
+
+# %% [markdown]
+# The speckle is gone very early: look at how steep the curve is on its left. Smooth is what
+# comes first. *Which* colours and edges it will be takes longer: follow one filter through
+# the later frames, and you see it change while the curve hardly moves.
+#
 # ### Does a network need beautiful filters?
 #
 # Now the test of fairness. The same digit network, the same pictures in the same order; but
@@ -957,11 +999,37 @@ plots.show(
 # suffice? Because there is so much of it: many hundred pixels each add a small step, and
 # all of them pull in the same direction.
 #
+# Take the step yourself. The middle picture is the change, as it would look at full
+# strength. **Try this**: choose a picture, and find the smallest step that changes the
+# answer. Can you see the difference, between left and right? Then leave the slider where it
+# is, and choose the other direction, at random.
+
+# %% tags=["figure"]
+interactive.step_size(viewer, ten_colour, classes, colour.class_names)
+
+# %% [markdown]
+# Each pixel moves just as far in both directions, and the two curves have little in common:
+# against the answer it falls from the first level on, at random it stays, in most pictures,
+# near where it was. What counts is not the size of a change but where it points.
+#
 # ## Hide and see
 #
 # The most direct question of all needs no gradient: **hide a part of the picture, and watch
 # the answer**. Slide a square over the picture, and note by how much the loss rises, in
 # nats. Where it rises a lot, there was something that mattered.
+#
+# By hand first. **Try this**: drag the grey square over a picture (or move it with the
+# arrow keys), and find the place where the network loses it. Each place leaves its colour
+# on the map. Fill in the rest with the button; then hide by black and by white instead, and
+# compare the maps.
+
+# %% tags=["figure"]
+interactive.occluder(viewer, ten_colour, classes, colour.class_names)
+
+# %% [markdown]
+# Notice two things. Some places make the network *surer* (blue): what was there spoke for
+# another class. And the map changes with the colour that hides. Next, the same for several
+# pictures and both networks at once.
 
 
 # %%

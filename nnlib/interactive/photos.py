@@ -60,6 +60,11 @@ def photo_lab(
     settings |= {"a noise of 40 levels": {"noise": 40}}
     variants = np.array([change_photo(images[0], **setting) for setting in settings.values()])
     answers = {name: softmax(model.predict(variants)) for name, model in zip(models, rounded, strict=True)}
+    places = range(-REACH, REACH + 1)
+    shifted = np.array([change_photo(images[0], right=right, down=down) for down in places for right in places])
+    hits = {
+        name: model.predict(shifted).argmax(axis=1) == labels[0] for name, model in zip(models, rounded, strict=True)
+    }
     alt = (
         f"A picture of the class {class_names[labels[0]]}, with sliders for shift, brightness and noise and a mirror, "
         f"and what {' and '.join(data['names'])} answer to it, class by class: "
@@ -68,8 +73,9 @@ def photo_lab(
         f"{text}, " + ", ".join(f"{name} says {class_names[p[k].argmax()]}" for name, p in answers.items())
         for k, text in enumerate(settings)
     )
-    still = png(_lab_still(variants, list(settings), answers, class_names))
-    return Figure("photo_lab", data, png=still, alt=alt + ".", height=560, scripts=("net", "photos"))
+    alt += ". Of 81 shifts, " + " and ".join(f"{name} is right at {hit.sum()}" for name, hit in hits.items()) + "."
+    still = png(_lab_still(variants, list(settings), answers, hits, class_names))
+    return Figure("photo_lab", data, png=still, alt=alt, height=560, scripts=("net", "photos"))
 
 
 def change_photo(
@@ -168,9 +174,11 @@ def _decoded(entry):
     return values.astype(np.float32) * scales
 
 
-def _lab_still(variants, texts, answers, class_names):
-    """Draw, for paper, a picture in four settings, and below each what the networks say."""
-    figure, grid = plt.subplots(2, len(texts), figsize=(9.5, 4.6), height_ratios=[1, 1.4], sharey="row")
+def _lab_still(variants, texts, answers, hits, class_names):
+    """Draw, for paper, a picture in four settings, below each what the networks say, and the shifts that they bear."""
+    figure = plt.figure(figsize=(10, 4.6))
+    left, right = figure.subfigures(1, 2, width_ratios=[4.4, 1])
+    grid = left.subplots(2, len(texts), height_ratios=[1, 1.4], sharey="row")
     height = 0.8 / len(answers)
     for column, (upper, lower) in enumerate(grid.T):
         draw(upper, variants[column], texts[column])
@@ -181,6 +189,11 @@ def _lab_still(variants, texts, answers, class_names):
     grid[1, 0].set_yticks(range(len(class_names)), class_names, fontsize=9)
     grid[1, 0].invert_yaxis()
     grid[1, -1].legend(fontsize=9)
+    for axes, (name, hit) in zip(right.subplots(len(hits), squeeze=False).flat, hits.items(), strict=True):
+        axes.imshow(hit.reshape(2 * REACH + 1, -1), cmap="Blues", vmin=0, vmax=1.5, extent=[-4.5, 4.5, 4.5, -4.5])
+        axes.set(xticks=(-REACH, 0, REACH), yticks=(-REACH, 0, REACH))
+        axes.set_title(f"{name}: right at\n{hit.sum()} of {hit.size} shifts", fontsize=10)
+        axes.grid(False)
     return figure
 
 

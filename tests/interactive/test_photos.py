@@ -13,6 +13,15 @@ from tests.interactive.browser import overflow
 
 NAMES = ["cat", "dog", "frog", "ship"]
 LABELS = np.array([2, 0, 3])
+# which of the 9 x 9 cells of a map are filled
+FILLED = """canvas => {
+  const cool = getComputedStyle(document.documentElement).getPropertyValue("--cool").trim();
+  const hex = (rgb) => "#" + rgb.map((part) => part.toString(16).padStart(2, "0")).join("");
+  const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const at = (i) => Math.round(((i + 0.2) * width) / 9);
+  const pixel = (x, y) => [...data.slice(4 * (at(y) * width + at(x)), 4 * (at(y) * width + at(x)) + 3)];
+  return Array.from({ length: 9 }, (_, y) => Array.from({ length: 9 }, (_, x) => hex(pixel(x, y)) === cool));
+}"""
 
 
 class Scaled(nnlib.Layer):
@@ -246,13 +255,15 @@ def test_every_shift_is_counted(opened, images, models):
     page.get_by_label("to the right").fill("2")
     page.get_by_role("button", name="Try every shift").click()
     shifted = [change_photo(images[0], right=x, down=y, noise=20) for y in range(-4, 5) for x in range(-4, 5)]
+    page.wait_for_function("document.body.textContent.split('of 81 shifts').length === 3")
     hits = {}
     for name, model in models.items():
         rounded = for_browser(model, images, NAMES, "int8")[1]
-        hits[name] = (rounded.predict(np.array(shifted)).argmax(axis=1) == LABELS[0]).sum()
-        page.get_by_text(f"{hits[name]} of 81 shifts").first.wait_for()
-        assert text(page, f"{name} is right at") == f"{hits[name]} of 81 shifts"
-    assert any(0 < count < 81 for count in hits.values())
+        hits[name] = rounded.predict(np.array(shifted)).argmax(axis=1) == LABELS[0]
+        assert text(page, f"{name} is right at") == f"{hits[name].sum()} of 81 shifts"
+        map_of = page.get_by_role("img", name=f"{name}: the shifts")
+        assert np.array_equal(map_of.evaluate(FILLED), hits[name].reshape(9, 9))
+    assert any(not np.array_equal(hit.reshape(9, 9), hit.reshape(9, 9).T) for hit in hits.values())
     page.get_by_label("mirror").check()
     assert text(page, "CNN is right at") == "not tried yet"
 
