@@ -34,7 +34,15 @@ import numpy as np
 from tqdm import tqdm
 
 import nnlib
-from nnlib import checks, claim, load_dataset, numerical_gradient, plots, reference
+from nnlib import (
+    checks,
+    claim,
+    interactive,
+    load_dataset,
+    numerical_gradient,
+    plots,
+    reference,
+)
 
 # another seed, another run: the claims must hold all the same
 SEED = int(os.environ.get("NNLIB_SEED", 0))
@@ -191,6 +199,22 @@ plots.show(
     "and an eight. Blur softens, sharpen hardens, the edge kernels leave only vertical or "
     "only horizontal outlines, in red and blue.",
 )
+
+# %% [markdown]
+# Now slide one yourself, over the eight. Drag the window across the left side of its upper
+# loop, and watch the nine products and their sum. **Try it**: where is the sum largest, and
+# where most negative? Change the 0 in the middle of the kernel to 9: what becomes of the
+# output? And can you find nine numbers that move the whole picture by one pixel?
+
+# %% tags=["figure"]
+interactive.moving_window(pictures[2], left_to_right, presets=kernels)
+
+# %% [markdown]
+# Each stroke has two edges: where the window goes from dark to bright, the products add up
+# to something positive, and where it goes back to dark, to the same with a minus sign. On
+# black paper, and inside a broad stroke, they cancel. With 9 in the middle the kernel's
+# numbers no longer add up to 0, so brightness itself comes through. And a kernel with a
+# single 1, not in its middle, moves the picture: at every place it fetches a neighbour.
 
 # %% [markdown]
 # Engineers have designed such kernels for decades. The idea of this notebook: do not design

@@ -98,6 +98,9 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
       const value = pixelAt(k);
       pixels[k].text = value.toFixed(3);
       products[k].text = signed(kernel[k] * value);
+      const strength = Math.min(1, Math.abs(kernel[k] * value)) * 60; // red adds, blue takes away
+      const tint = kernel[k] > 0 ? "#d6604d" : "#4393c3";
+      products[k].element.style.cssText = `${CELL}; background: color-mix(in srgb, ${tint} ${strength}%, transparent)`;
       const [light, dark] = [`rgb(${nn.colour(value, 0, 1)})`, value > 0.5 ? "black" : "white"];
       pixels[k].element.style.cssText = `background: ${light}; color: ${dark}; ${CELL}`;
     });
@@ -109,13 +112,13 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
   // ---------------------------------------------------------------------------------------------------------- the controls
 
   const CELL = "display: grid; place-content: center; min-height: 2.25rem; border: 1px solid var(--grid); font-size: 0.875rem";
-  function table(title, cells) {
+  function table(title, cells, width = 3.1) {
     const made = element("div", {}, ...cells.map((cell) => cell.element ?? cell));
-    made.style.cssText = "display: grid; grid-template-columns: repeat(3, 3.6rem)";
+    made.style.cssText = `display: grid; grid-template-columns: repeat(3, ${width}rem)`;
     return element("div", {}, element("small", {}, title), made);
   }
   for (const { element: cell } of [...pixels, ...products]) [cell.style.cssText, cell.ariaLive] = [CELL, "off"];
-  for (const box of weights) box.style.cssText = "min-width: 0; width: 100%; padding: 0 0.25rem; text-align: center; border-radius: 0";
+  for (const box of weights) box.style.cssText = "min-width: 0; width: 100%; padding: 0; text-align: center; border-radius: 0";
 
   const choice = nn.choice("kernel", ["my own", ...presets.map(({ name }) => name)], (chosen) => {
     const preset = presets.find(({ name }) => name === chosen);
@@ -154,18 +157,17 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     show();
   }
 
-  const top = nn.row(
-    element("div", {}, element("strong", {}, "Picture"), input.element),
-    element("div", {}, element("strong", {}, "Output"), output.element),
-  );
+  const top = nn.row(nn.column(element("strong", {}, "Picture"), input), nn.column(element("strong", {}, "Output"), output));
   top.classList.add("top");
+  for (const half of top.children) half.style.flex = "1 1 9.5rem"; // side by side on a phone too
   const verdict = element("div", {}, "= ", sum.element);
   verdict.style.cssText = "font-size: 1.25rem; font-weight: bold; min-width: 5rem";
   const sign = (text) => element("strong", { "aria-hidden": "true" }, text);
   nn.add(root, top, legend);
-  nn.add(root, nn.row(table("pixels", pixels), sign("×"), table("kernel", weights), sign("="), table("products", products)));
+  nn.add(root, nn.row(table("pixels", pixels), sign("×"), table("kernel", weights), sign("="), table("products", products, 3.7)));
   nn.add(root, nn.row(element("div", {}, "Sum at ", position.element), verdict));
   nn.add(root, nn.row(choice, nn.button("Slide over all", slideOverAll), nn.button("Empty the output", empty)));
   fillIn();
+  seen.fill(1, 0, row * Wo + column); // as if it had come here from the upper left
   nn.draw(show);
 });
