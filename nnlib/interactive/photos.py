@@ -75,7 +75,7 @@ def photo_lab(
     )
     alt += ". Of 81 shifts, " + " and ".join(f"{name} is right at {hit.sum()}" for name, hit in hits.items()) + "."
     still = png(_lab_still(variants, list(settings), answers, hits, class_names))
-    return Figure("photo_lab", data, png=still, alt=alt, height=560, scripts=("net", "photos"))
+    return Figure("photo_lab", data, png=still, alt=alt, height=640, scripts=("net", "photos"))
 
 
 def change_photo(

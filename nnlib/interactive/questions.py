@@ -68,7 +68,7 @@ def step_size(
         "step, with and without direction. A slider sets the step."
     )
     still = png(_step_still(images[0], harmful[0], levels, shown, answers[0], labels[0], class_names))
-    return Figure("step_size", data, png=still, alt=alt, height=620, scripts=("net", "photos"))
+    return Figure("step_size", data, png=still, alt=alt, height=720, scripts=("net", "photos"))
 
 
 def occluder(
@@ -115,7 +115,7 @@ def occluder(
         + ", all at one place."
     )
     still = png(_occluder_still(variants, answers, labels[0], class_names))
-    return Figure("occluder", data, png=still, alt=alt, height=520, scripts=("net", "photos"))
+    return Figure("occluder", data, png=still, alt=alt, height=470, scripts=("net", "photos"))
 
 
 def hide(image: np.ndarray, row: int, column: int, size: int, fill: float = 0.5) -> np.ndarray:
@@ -144,7 +144,7 @@ def _step_still(image, direction, levels, shown, answers, label, class_names):
     for curves, text, style in zip(answers, ("against the answer", "at random"), ("C1-", "C0--"), strict=True):
         panels[3].plot(levels, 100 * curves[:, label], style, label=text)
     panels[3].axvline(levels[shown], color="grey", linestyle=":")
-    panels[3].set(xlabel="step (levels of 255)", ylabel=f"probability of {class_names[label]} (%)", ylim=(-3, 103))
+    panels[3].set(xlabel="step (levels of 255)", ylabel="probability (%)", title=class_names[label], ylim=(-3, 103))
     panels[3].legend(fontsize=8)
     return figure
 
@@ -154,5 +154,5 @@ def _occluder_still(variants, answers, label, class_names):
     figure, panels = plt.subplots(1, len(variants), figsize=(9, 3))
     for axes, picture, probabilities, text in zip(panels, variants, answers, ("as it is", *FILLS), strict=True):
         best = probabilities.argmax()
-        draw(axes, picture, f"{text}: {class_names[best]}\n{class_names[label]} {probabilities[label]:.0%}")
+        draw(axes, picture, f"{text}: it says {class_names[best]}\n{class_names[label]}: {probabilities[label]:.0%}")
     return figure

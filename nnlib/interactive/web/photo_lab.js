@@ -116,6 +116,6 @@ nn.figure((root, { images, labels, class_names, names, networks, noise, noise_un
   for (const map of tried) map.style.width = "8.5rem"; // two beside each other on a phone
   const both = nn.row(canvas, table);
   both.classList.add("top");
-  nn.add(root, nn.row(chosen, mirror, reset), both, nn.row(right, down, brightness, level), nn.row(every, ...tried));
+  nn.add(root, nn.row(chosen, mirror, reset), both, nn.row(right, down, brightness, level), nn.row(every, nn.row(...tried)));
   nn.draw(show);
 });
