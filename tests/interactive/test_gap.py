@@ -83,10 +83,12 @@ def test_bad_bound(bound):
 
 # ----------------------------------------------------------------------------------------------------- in a browser
 
+OUTPUTS = "all => Object.fromEntries(all.map((output) => [output.dataset.name, output.textContent]))"
+
 
 def check(page, name, step):
     """Hold what stands on the page against the losses at this step, counted from 1."""
-    said = {out.get_attribute("data-name"): out.text_content() for out in page.locator("output").all()}
+    said = page.locator("output").evaluate_all(OUTPUTS)
     assert said["step"] == str(step)
     for which, losses in zip(("first loss", "second loss"), PAIRS[name].values(), strict=True):
         assert losses.dtype.type(said[which]) == losses[step - 1]  # to the last bit
@@ -95,8 +97,7 @@ def check(page, name, step):
     apart = np.abs(a - b) > 1e-4
     assert said["parted"] == (f"first at step {apart.argmax() + 1}" if apart.any() else "at no step")
     first, second, same = shared_digits(a[step - 1], b[step - 1], 9 if "float32" in name else 17)
-    underlined = [mark.text_content() for mark in page.locator("u").all()]
-    assert underlined == [first[same:], second[same:]]
+    assert page.locator("u").all_text_contents() == [first[same:], second[same:]]
     assert page.locator("table th").all_text_contents()[:2] == list(PAIRS[name])
 
 

@@ -115,10 +115,12 @@ def test_bad_input(arguments, words):
 
 # ----------------------------------------------------------------------------------------------------- in a browser
 
+OUTPUTS = "all => Object.fromEntries(all.map((output) => [output.dataset.name, output.textContent]))"
+
 
 def read(page):
     """The numbers that stand on the page, and what nnlib.SGD makes of the settings that stand there."""
-    said = {out.get_attribute("data-name"): out.text_content() for out in page.locator("output").all()}
+    said = page.locator("output").evaluate_all(OUTPUTS)
     start = tuple(float(text) for text in said["start"].strip("()").split(", "))
     lr, beta, drawn = (float(said[name]) for name in ("learning rate", "β", "steps drawn"))
     paths = {"plain": descend(lr, 0.0, start), "momentum": descend(lr, beta, start)}

@@ -11,7 +11,7 @@ nn.figure((root, { pairs, bound }) => {
 
   const choice = nn.choice("compare", runs.map(({ name }) => name), choose);
   const losses = nn.canvas(344, 230, "The losses of both trainings. Click a step, or move by the arrow keys.");
-  const differences = nn.canvas(344, 230, "Their difference, on a logarithmic axis. Click a step, or move by the arrow keys.");
+  const differences = nn.canvas(344, 230, "Their difference. Click a step, or move by the arrow keys.");
   const box = { x: 44, y: 12, width: 284, height: 174 };
   const last = () => run.gaps.length - 1;
   const across = (i) => box.x + (i / last()) * box.width;
@@ -24,7 +24,9 @@ nn.figure((root, { pairs, bound }) => {
 
   // ------------------------------------------------------------------------------------------------------ the digits
 
-  const numbers = ["first", "second"].map((which) => ({ which, name: nn.element("th"), output: nn.output(`${which} loss`) }));
+  const numbers = ["first", "second"].map((which) => (
+    { which, name: nn.element("th"), output: nn.output(`${which} loss`) }
+  ));
   const difference = nn.output("difference");
   const parted = nn.output("parted");
 
@@ -48,16 +50,18 @@ nn.figure((root, { pairs, bound }) => {
   function axes({ ctx, width, height }, ticks, label) {
     const { muted, grid, accent } = nn.colours();
     ctx.clearRect(0, 0, width, height);
-    Object.assign(ctx, { fillStyle: muted, strokeStyle: grid, lineWidth: 1, textBaseline: "middle", textAlign: "right" });
+    Object.assign(ctx, { fillStyle: muted, textBaseline: "middle", textAlign: "right" });
+    Object.assign(ctx, { strokeStyle: grid, lineWidth: 1 });
     for (const [text, y] of ticks) {
       ctx.fillText(text, box.x - 5, y);
       line(ctx, [[box.x, y], [box.x + box.width, y]]);
     }
     ctx.textAlign = "center";
-    for (const i of [0, Math.round(last() / 2), last()]) ctx.fillText(String(i + 1), across(i), box.y + box.height + 14);
-    ctx.fillText(label, box.x + box.width / 2, box.y + box.height + 32);
+    const bottom = box.y + box.height;
+    for (const i of [0, Math.round(last() / 2), last()]) ctx.fillText(String(i + 1), across(i), bottom + 14);
+    ctx.fillText(label, box.x + box.width / 2, bottom + 32);
     Object.assign(ctx, { strokeStyle: accent, lineWidth: 2 });
-    line(ctx, [[across(k), box.y], [across(k), box.y + box.height]]);
+    line(ctx, [[across(k), box.y], [across(k), bottom]]);
   }
 
   function line(ctx, points) {
@@ -89,7 +93,8 @@ nn.figure((root, { pairs, bound }) => {
     const { ctx } = differences;
     const up = (power) => box.y + box.height * (1 - (power - bottom) / (top - bottom));
     const powers = Array.from({ length: Math.floor((top - bottom - 1) / 3) + 1 }, (_, i) => top - 3 * i);
-    axes(differences, [...powers.map((power) => [`1e${power}`, up(power)]), ["0", up(bottom)]], "step; their difference (nats)");
+    const ticks = powers.map((power) => [`1e${power}`, up(power)]);
+    axes(differences, [...ticks, ["0", up(bottom)]], "step; their difference (nats)");
     Object.assign(ctx, { strokeStyle: text, fillStyle: warm });
     ctx.setLineDash([2, 4]);
     line(ctx, [[box.x, up(Math.log10(bound))], [box.x + box.width, up(Math.log10(bound))]]);
@@ -116,12 +121,13 @@ nn.figure((root, { pairs, bound }) => {
   }
 
   choose(run.name);
-  const cell = (tag, ...inside) => nn.add(nn.element(tag), ...inside);
+  const cell = (tag, ...inside) => nn.element(tag, {}, ...inside);
   const lines = numbers.map(({ name, output }) => cell("tr", name, cell("td", output)));
   const table = cell("table", ...lines, cell("tr", cell("th", "difference"), cell("td", difference)),
     cell("tr", cell("th", `more than ${bound} apart`), cell("td", parted)));
-  const legend = nn.element("small", {}, "Underlined are the digits from the first one that differs. Below, the thin line runs inside "
-    + `the wide one; a point at 0 is no difference at all, and the dotted line is ${bound}.`);
-  nn.add(root, choice, place, nn.row(nn.add(nn.element("div", { class: "scroll" }), table), nn.column(legend)), nn.row(losses, differences));
+  const legend = nn.column(cell("small", "Underlined are the digits from the first one that differs. Below, the thin "
+    + `line runs inside the wide one; a point at 0 is no difference at all, and the dotted line is ${bound}.`));
+  const digits = nn.element("div", { class: "scroll" }, table);
+  nn.add(root, choice, place, nn.row(digits, legend), nn.row(losses, differences));
   nn.draw(show);
 });

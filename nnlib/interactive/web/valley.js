@@ -21,16 +21,18 @@ nn.figure((root, data) => {
       if (!(distance(path[step]) <= near)) last = step;
     }
     const staying = distance(path[most]) <= distance(start);
-    return { path, arrives: !staying ? "never: it flies off" : last === most ? `more than ${most}` : String(last + 1) };
+    const arrives = last === most ? `more than ${most}` : String(last + 1);
+    return { path, arrives: staying ? arrives : "never: it flies off" };
   }
 
   // ------------------------------------------------------------------------------------------------------ the controls
 
-  const rate = nn.slider({ label: "learning rate", min: 0, max: lrs.length - 1, value: data.lr, format: (i) => short(lrs[i]), oninput: show });
-  const memory = nn.slider({ label: "β", min: 0, max: betas.length - 1, value: data.beta, format: (j) => betas[j].toFixed(2), oninput: show });
-  const drawn = nn.slider({ label: "steps drawn", min: 1, max: data.longest, value: data.steps, oninput: show });
-  const ground = nn.canvas(400, 280, "The valley from above, and both paths. Drag the start, or move it by the arrow keys.");
-  const chart = nn.canvas(288, 280, "The map of learning rates and betas. Click a setting, or move by the arrow keys.");
+  const slider = (label, min, max, value, format) => nn.slider({ label, min, max, value, format, oninput: show });
+  const rate = slider("learning rate", 0, lrs.length - 1, data.lr, (i) => short(lrs[i]));
+  const memory = slider("β", 0, betas.length - 1, data.beta, (j) => betas[j].toFixed(2));
+  const drawn = slider("steps drawn", 1, data.longest, data.steps);
+  const ground = nn.canvas(400, 280, "The valley and both paths. Drag the start, or move it by the arrow keys.");
+  const chart = nn.canvas(288, 280, "The map of rates and betas. Click a setting, or move by the arrow keys.");
   const map = { x: 34, y: 8, width: 246, height: 230 };
   map.cell = map.width / lrs.length;
   map.line = map.height / betas.length;
@@ -40,7 +42,9 @@ nn.figure((root, data) => {
     onarrow: (dx, dy) => setStart(start[0] + dx * view[0] / 40, start[1] - dy * view[1] / 40),
   });
   nn.drag(chart, {
-    onpoint: ({ x, y }) => setSetting(Math.floor((x - map.x) / map.cell), Math.floor((map.y + map.height - y) / map.line)),
+    onpoint({ x, y }) {
+      setSetting(Math.floor((x - map.x) / map.cell), Math.floor((map.y + map.height - y) / map.line));
+    },
     onarrow: (dx, dy) => setSetting(rate.value + dx, memory.value - dy),
   });
   function setStart(...p) {
@@ -97,12 +101,14 @@ nn.figure((root, data) => {
     }
   }
 
-  // --------------------------------------------------------------------------------------------------------- the map
+  // ---------------------------------------------------------------------------------------------------------- the map
 
   const centre = (i, j) => [map.x + (i + 0.5) * map.cell, map.y + map.height - (j + 0.5) * map.line];
-  const fewest = counts.reduce((least, count) => (count ? Math.min(least, count) : least), most);
-  const paint = Array.from(counts, (count) => // the fewer steps, the brighter; nothing where it flies off
-    count && `rgb(${nn.colour(-Math.log(count), -Math.log(most), -Math.log(fewest), "viridis")})`);
+  const shades = Float32Array.from(counts, (_, k) => { // the fewer steps, the brighter; the largest beta on top
+    const j = betas.length - 1 - Math.floor(k / lrs.length);
+    return -Math.log(counts[j * lrs.length + (k % lrs.length)] || NaN); // nothing where it flies off
+  });
+  shades.shape = [betas.length, lrs.length];
 
   function drawChart() {
     const { ctx, width, height } = chart;
@@ -110,18 +116,17 @@ nn.figure((root, data) => {
     ctx.clearRect(0, 0, width, height);
     ctx.fillStyle = control;
     ctx.fillRect(map.x, map.y, map.width, map.height);
-    paint.forEach((colour, k) => {
-      const [x, y] = centre(k % lrs.length, Math.floor(k / lrs.length));
-      ctx.fillStyle = colour;
-      if (colour) ctx.fillRect(x - map.cell / 2, y - map.line / 2, map.cell + 0.5, map.line + 0.5);
-    });
-    Object.assign(ctx, { strokeStyle: warm, lineWidth: 2.5, fillStyle: muted, textBaseline: "middle", textAlign: "right" });
+    nn.pixels(chart, shades, { ...map, map: "viridis" });
+    Object.assign(ctx, { strokeStyle: warm, lineWidth: 2.5 });
     ctx.setLineDash([6, 4]);
-    ctx.beginPath(); // theory: lr = 2 (1 + beta) / c, for the steepest direction; column i holds the rate (i + 1) lrs[0]
+    ctx.beginPath(); // theory: lr = 2 (1 + beta) / c of the steepest direction; column i is the rate (i + 1) lrs[0]
     betas.forEach((beta, j) => ctx.lineTo(...centre(2 * (1 + beta) / Math.max(...curvatures) / lrs[0] - 1, j)));
     ctx.stroke();
     ctx.setLineDash([]);
-    for (const [label, j] of [["0.0", 0], ["0.5", 50], ["β", 70], ["0.9", 90]]) ctx.fillText(label, map.x - 5, centre(0, j)[1]);
+    Object.assign(ctx, { fillStyle: muted, textBaseline: "middle", textAlign: "right" });
+    for (const [label, j] of [["0.0", 0], ["0.5", 50], ["β", 70], ["0.9", 90]]) {
+      ctx.fillText(label, map.x - 5, centre(0, j)[1]);
+    }
     ctx.textAlign = "center";
     for (const i of [19, 39, 59, 79]) ctx.fillText(short(lrs[i]), centre(i, 0)[0], map.y + map.height + 13);
     ctx.fillText("learning rate", map.x + map.width / 2, map.y + map.height + 30);
@@ -133,9 +138,10 @@ nn.figure((root, data) => {
   // -------------------------------------------------------------------------------------------------------- all of it
 
   const from = nn.output("start");
-  const cell = (tag, ...inside) => nn.add(element(tag), ...inside);
+  const cell = (tag, ...inside) => element(tag, {}, ...inside);
   const lines = [["■", "cool", "plain"], ["●", "warm", "momentum"]].map(([mark, colour, kind]) => {
-    const name = element("th", { style: "text-align: left" }, element("span", { style: `color: var(--${colour})` }, mark), ` ${kind}`);
+    const sign = element("span", { style: `color: var(--${colour})` }, mark);
+    const name = element("th", { style: "text-align: left" }, sign, ` ${kind}`);
     const [arrives, left] = ["steps", "distance"].map((what) => nn.output(`${kind}: ${what}`));
     return { arrives, left, element: cell("tr", name, cell("td", arrives), cell("td", left)) };
   });
@@ -152,9 +158,10 @@ nn.figure((root, data) => {
     drawChart();
   }
 
-  const head = cell("tr", cell("th"), cell("th", "steps to the minimum"), cell("th", "distance left, as drawn"));
-  const legend = nn.add(element("small"), "Both begin at ", from, ", in the large ring: drag it. The map was measured from "
-    + `(${data.start.join(", ")}): the brighter, the fewer steps until a walk stays within ${near} of the minimum. Dashed: theory's border.`);
+  const head = cell("tr", cell("td"), cell("th", "steps to the minimum"), cell("th", "distance left, as drawn"));
+  const legend = cell("small", "Both begin at ", from, ", in the large ring: drag it. The map was measured from "
+    + `(${data.start.join(", ")}): the brighter, the fewer steps until a walk stays within ${near} of the minimum. `
+    + "Dashed: theory's border.");
   nn.add(root, nn.row(ground, chart), nn.row(rate, memory, drawn), cell("table", head, ...lines), legend);
   nn.draw(show);
 });
