@@ -96,10 +96,14 @@ const nn = (() => {
         show();
       },
     };
+    const text = (number) => String(format ? format(number) : number.toFixed(digits(step)));
     function show() {
-      shown.textContent = format ? format(control.value) : control.value.toFixed(digits(step));
+      shown.textContent = text(control.value);
       input.setAttribute("aria-valuetext", shown.textContent);
     }
+    // Room for the longest text, or the slider would change its length under the hand.
+    const lengths = [min, max, value].map((number) => text(number).length);
+    shown.style.width = `${Math.max(...lengths)}ch`;
     input.addEventListener("input", () => {
       show();
       oninput(control.value);
@@ -272,6 +276,7 @@ const nn = (() => {
     const previous = button("‹", () => go(Math.max(0, steps.value - 1)));
     const next = button("›", () => go(Math.min(last, steps.value + 1)));
     const play = button("Play", () => (timer ? stop() : start()));
+    steps.element.querySelector("output").style.width = `${Math.max(...labels.map((text) => text.length))}ch`;
     previous.element.setAttribute("aria-label", "previous");
     next.element.setAttribute("aria-label", "next");
 
