@@ -70,7 +70,7 @@ def folding_plane(
         f"{scores[1]:.1%}. A slider goes through the epochs."
     )
     still = png(_still(points, labels, runs[middle], hidden[middle], limit))
-    return Figure("folding_plane", data, png=still, alt=alt, height=560, scripts=("net",))
+    return Figure("folding_plane", data, png=still, alt=alt, height=600, scripts=("net",))
 
 
 def two_arms(rng: np.random.Generator, count: int = 120, noise: float = 0.06) -> tuple[np.ndarray, np.ndarray]:
@@ -101,14 +101,15 @@ def _learn(points, labels, H, relu, seed):
     rng = np.random.default_rng(seed)
     model = Sequential([Linear(2, H, rng=rng), *[ReLU()] * relu, Linear(H, 2, rng=rng)])
     optimizer = SGD(model, lr=0.1, momentum=0.9)
-    points, labels, snapshots = to_device(points), to_device(labels), []
+    snapshots = []
     for epoch in range(EPOCHS[-1] + 1):
         if epoch in EPOCHS:
             snapshots.append(copy.deepcopy(model))
         order = rng.permutation(len(points))
         for start in range(0, len(order), 20):
             batch = order[start : start + 20]
-            _, dlogits = cross_entropy(model.forward(points[batch], training=True), labels[batch])
+            logits = model.forward(to_device(points[batch]), training=True)
+            _, dlogits = cross_entropy(logits, to_device(labels[batch]))
             model.backward(dlogits)
             optimizer.step()
     return snapshots

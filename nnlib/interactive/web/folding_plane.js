@@ -29,7 +29,7 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
     return belief.map((_, i) => 1 / (1 + Math.exp(logits[2 * i] - logits[2 * i + 1])));
   }
 
-  // ------------------------------------------------------------------------------------------ one plane, with ReLU or without
+  // ------------------------------------------------------------------------------- one plane, with ReLU or without
 
   function plane(name, which) {
     const canvas = nn.canvas(SIDE, SIDE, `The plane ${name}. Drag the cross, or move it with the arrow keys.`);
@@ -46,7 +46,8 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
       const net = Net.load(network);
       const belief = beliefs(net, grid);
       belief.shape = [CELLS, CELLS];
-      nn.pixels(canvas, belief, { width: SIDE, height: SIDE, low: -0.4, high: 1.4, map: "diverging" }); // pale: points stand out
+      const pale = { low: -0.4, high: 1.4 }; // so that the points stand out
+      nn.pixels(canvas, belief, { width: SIDE, height: SIDE, ...pale, map: "diverging" });
       if (which === 1) creases(network.layers[0]);
       boundary(belief);
       const answers = beliefs(net, places);
@@ -75,7 +76,7 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
       ctx.setLineDash([]);
     }
 
-    // Where the belief crosses one half: in each square of four neighbouring cells, a short line between two of its edges.
+    // Where the belief crosses one half: a short line between two edges of each square of four neighbouring cells.
     function boundary(belief) {
       const size = SIDE / CELLS;
       const at = (row, column) => belief[row * CELLS + column] - 0.5;
@@ -106,7 +107,8 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
       if (label === 0) ctx.arc(x, y, 3.2, 0, 2 * Math.PI);
       else [[0, -4.2], [3.9, 2.8], [-3.9, 2.8]].forEach(([dx, dy]) => ctx.lineTo(x + dx, y + dy));
       ctx.closePath();
-      [ctx.lineWidth, ctx.strokeStyle, ctx.fillStyle] = [1.3, DARK[label], right ? DARK[label] : "white"]; // hollow: wrong
+      ctx.fillStyle = right ? DARK[label] : "white"; // hollow: wrong
+      [ctx.lineWidth, ctx.strokeStyle] = [1.3, DARK[label]];
       ctx.fill();
       ctx.stroke();
     }
@@ -151,7 +153,8 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
   choice.value = String(hidden[start]);
   const top = nn.row(...planes);
   top.classList.add("top");
-  const hint = "Dotted: where a hidden unit switches on. Hollow: read wrongly. Drag the cross, or move it with the arrow keys.";
-  nn.add(root, top, steps, choice, nn.element("small", {}, hint));
+  const hint = "Dotted: where a hidden unit switches on. Hollow: read wrongly. ";
+  const keys = "Drag the cross, or move it with the arrow keys.";
+  nn.add(root, top, steps, choice, nn.element("small", {}, hint + keys));
   showAll();
 });

@@ -15,7 +15,7 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
   const pixelAt = (k, r = row, c = column) => image[(r + Math.floor(k / 3)) * W + c + (k % 3)];
   const answerAt = (r, c) => kernel.reduce((sum, weight, k) => sum + weight * pixelAt(k, r, c), 0);
 
-  // ---------------------------------------------------------------------------------------------------- the two pictures
+  // ---------------------------------------------------------------------------------------------- the two pictures
 
   const input = nn.canvas(W * pixel, H * pixel, "The picture. Drag the window, or move it with the arrow keys.");
   const output = nn.canvas(Wo * pixel, Ho * pixel, "The output so far. Drag to choose a pixel, or use the arrow keys.");
@@ -31,21 +31,18 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     const [oldRow, oldColumn] = [row, column];
     [row, column] = [within(r, Ho), within(c, Wo)];
     const steps = Math.max(Math.abs(row - oldRow), Math.abs(column - oldColumn), 1);
+    const between = (from, to, k) => Math.round(from + ((to - from) * k) / steps);
     for (let k = 0; k <= steps; k++) { // a fast hand leaves no gaps
-      visit(Math.round(oldRow + ((row - oldRow) * k) / steps), Math.round(oldColumn + ((column - oldColumn) * k) / steps));
+      seen[between(oldRow, row, k) * Wo + between(oldColumn, column, k)] = 1;
     }
     show();
   }
   const within = (place, size) => Math.min(size - 1, Math.max(0, place));
-  function visit(r, c) {
-    seen[r * Wo + c] = 1;
-  }
 
   function draw() {
     nn.pixels(input, image, { width: W * pixel, height: H * pixel, low: 0, high: 1 });
     frame(input, column, row, 3);
-    const { surface, grid } = nn.colours();
-    output.ctx.fillStyle = grid;
+    output.ctx.fillStyle = nn.colours().grid;
     output.ctx.fillRect(0, 0, Wo * pixel, Ho * pixel);
     const sum = kernel.reduce((a, b) => a + b, 0);
     const size = kernel.reduce((a, b) => a + Math.abs(b), 0);
@@ -67,14 +64,17 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     }
   }
 
-  // ---------------------------------------------------------------------------------------------------- the nine products
+  // ---------------------------------------------------------------------------------------------- the nine products
 
+  const CELL = "display: grid; place-content: center; min-height: 2.25rem; border: 1px solid var(--grid)";
   const nine = Array.from({ length: 9 }, (_, k) => k);
   const place = (k) => `row ${Math.floor(k / 3) + 1}, column ${(k % 3) + 1}`;
   const pixels = nine.map((k) => nn.output(`pixel ${place(k)}`));
   const products = nine.map((k) => nn.output(`product ${place(k)}`));
   const weights = nine.map((k) => {
-    const box = element("input", { type: "number", step: 1, min: -largest, max: largest, "aria-label": `weight ${place(k)}` });
+    const limits = { step: 1, min: -largest, max: largest };
+    const box = element("input", { type: "number", ...limits, "aria-label": `weight ${place(k)}` });
+    box.style.cssText = "min-width: 0; width: 100%; padding: 0; text-align: center; border-radius: 0";
     box.addEventListener("input", () => {
       const value = box.valueAsNumber; // NaN while nothing, or half a number, stands there
       kernel[k] = Math.min(largest, Math.max(-largest, value || 0));
@@ -92,7 +92,7 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     weights.forEach((box, k) => (box.value = String(Number(kernel[k].toFixed(3)))));
   }
   function show() {
-    visit(row, column);
+    seen[row * Wo + column] = 1;
     const signed = (value) => value.toFixed(3).replace(/^-(0\.000)$/, "$1").replace("-", "−");
     nine.forEach((k) => {
       const value = pixelAt(k);
@@ -109,16 +109,14 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     draw();
   }
 
-  // ---------------------------------------------------------------------------------------------------------- the controls
+  // -------------------------------------------------------------------------------------------------- the controls
 
-  const CELL = "display: grid; place-content: center; min-height: 2.25rem; border: 1px solid var(--grid); font-size: 0.875rem";
   function table(title, cells, width = 3.1) {
     const made = element("div", {}, ...cells.map((cell) => cell.element ?? cell));
-    made.style.cssText = `display: grid; grid-template-columns: repeat(3, ${width}rem)`;
+    made.style.cssText = `font-size: 0.875rem; display: grid; grid-template-columns: repeat(3, ${width}rem)`;
     return element("div", {}, element("small", {}, title), made);
   }
-  for (const { element: cell } of [...pixels, ...products]) [cell.style.cssText, cell.ariaLive] = [CELL, "off"];
-  for (const box of weights) box.style.cssText = "min-width: 0; width: 100%; padding: 0; text-align: center; border-radius: 0";
+  for (const { element: cell } of [...pixels, ...products]) cell.ariaLive = "off"; // only the sum is read out
 
   const choice = nn.choice("kernel", ["my own", ...presets.map(({ name }) => name)], (chosen) => {
     const preset = presets.find(({ name }) => name === chosen);
@@ -130,26 +128,20 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
   const same = presets.find(({ kernel: other }) => nn.array(other).every((weight, k) => weight === kernel[k]));
   choice.value = same ? same.name : "my own";
 
-  function stop() {
-    clearInterval(timer);
-    timer = null;
-  }
+  const stop = () => clearInterval(timer);
   // From the upper left to the lower right, row by row, in about four seconds.
   function slideOverAll() {
-    stop();
-    if (nn.reducedMotion()) return fillRows(0, Ho);
-    seen.fill(0);
-    let next = 0;
-    timer = setInterval(() => {
-      fillRows(next, next + 1);
-      next += 1;
-      if (next === Ho) stop();
-    }, 4000 / Ho);
-  }
-  function fillRows(from, to) {
-    for (let place = from * Wo; place < to * Wo; place++) seen[place] = 1;
-    [row, column] = [to - 1, Wo - 1];
-    show();
+    empty();
+    let done = nn.reducedMotion() ? Ho - 1 : 0; // rows
+    function next() {
+      done += 1;
+      seen.fill(1, 0, done * Wo);
+      [row, column] = [done - 1, Wo - 1];
+      show();
+      if (done === Ho) stop();
+    }
+    timer = setInterval(next, 4000 / Ho);
+    next();
   }
   function empty() {
     stop();
@@ -157,14 +149,19 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     show();
   }
 
-  const top = nn.row(nn.column(element("strong", {}, "Picture"), input), nn.column(element("strong", {}, "Output"), output));
+  const halves = [["Picture", input], ["Output", output]].map(([name, canvas]) => {
+    const half = nn.column(element("strong", {}, name), canvas);
+    half.style.flexBasis = "9.5rem"; // side by side on a phone too
+    return half;
+  });
+  const top = nn.row(...halves);
   top.classList.add("top");
-  for (const half of top.children) half.style.flex = "1 1 9.5rem"; // side by side on a phone too
   const verdict = element("div", {}, "= ", sum.element);
   verdict.style.cssText = "font-size: 1.25rem; font-weight: bold; min-width: 5rem";
   const sign = (text) => element("strong", { "aria-hidden": "true" }, text);
   nn.add(root, top, legend);
-  nn.add(root, nn.row(table("pixels", pixels), sign("×"), table("kernel", weights), sign("="), table("products", products, 3.7)));
+  const tables = [table("pixels", pixels), table("kernel", weights), table("products", products, 3.7)];
+  nn.add(root, nn.row(tables[0], sign("×"), tables[1], sign("="), tables[2]));
   nn.add(root, nn.row(element("div", {}, "Sum at ", position.element), verdict));
   nn.add(root, nn.row(choice, nn.button("Slide over all", slideOverAll), nn.button("Empty the output", empty)));
   fillIn();

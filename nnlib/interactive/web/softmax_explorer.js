@@ -37,11 +37,13 @@ nn.figure((root, { logits: first, label: truth, names, reach }) => {
     const track = element("div", {}, bar);
     const p = nn.output(`probability of ${name}`);
     const dz = nn.output(`gradient of ${name}`);
-    for (const number of [p, dz]) number.element.setAttribute("aria-live", "off"); // the loss is read out, not all of them
-    const results = element("div", {}, track, element("span", {}, "p ", p.element), element("span", {}, "dz ", dz.element));
+    for (const number of [p, dz]) number.element.setAttribute("aria-live", "off"); // only the loss is read out
+    const texts = [element("span", {}, "p ", p.element), element("span", {}, "dz ", dz.element)];
+    const results = element("div", {}, track, ...texts);
     track.style.cssText = "height: 1.1rem; border-radius: 0.2rem; overflow: hidden; background: var(--grid)";
-    results.style.cssText = "display: grid; grid-template-columns: 1fr auto auto; gap: 0.75rem; align-items: center; flex: 1 1 18rem";
-    for (const text of results.querySelectorAll("span")) text.style.cssText = "white-space: nowrap; text-align: right";
+    results.style.cssText = "display: grid; grid-template-columns: 1fr auto auto; gap: 0.75rem; align-items: center";
+    results.style.flex = "1 1 18rem";
+    for (const text of texts) text.style.cssText = "white-space: nowrap; text-align: right";
     dz.element.style.cssText = "display: inline-block; width: 4.7rem";
     return { slider, bar, p, dz, line: nn.row(slider, results) };
   });
@@ -54,7 +56,8 @@ nn.figure((root, { logits: first, label: truth, names, reach }) => {
       row.p.text = Math.exp(logP[k]).toFixed(4);
       row.dz.text = `${dz[k] < 0 ? "−" : "+"}${Math.abs(dz[k]).toFixed(4)}`;
       row.line.style.fontWeight = k === label ? "bold" : "normal";
-      row.bar.style.cssText = `height: 100%; width: ${100 * Math.exp(logP[k])}%; background: var(--${k === label ? "warm" : "cool"})`;
+      const colour = `var(--${k === label ? "warm" : "cool"})`;
+      row.bar.style.cssText = `height: 100%; width: ${100 * Math.exp(logP[k])}%; background: ${colour}`;
     });
     loss.text = (-logP[label] + 0).toFixed(4); // + 0: never "-0.0000"
     const sum = z.reduce((total, value) => total + Math.exp(value), 0);
@@ -92,8 +95,9 @@ nn.figure((root, { logits: first, label: truth, names, reach }) => {
 
   const verdict = element("div", {}, "Loss ", loss.element, " nats");
   verdict.style.cssText = "font-size: 1.25rem; font-weight: bold";
-  const naive = element("small", {}, "Computed as it is written: Σ exp = ", sumAsWritten.element, ", loss ", asWritten.element);
-  nn.add(root, ...rows.map(({ line }) => line), nn.row(verdict, naive), nn.row(choice, downhill, nn.button("Start again", startAgain)));
-  nn.add(root, nn.row(added, temperature));
+  const naive = element("small", {}, "Computed as it is written: Σ exp = ", sumAsWritten.element, ", loss ");
+  nn.add(naive, asWritten);
+  nn.add(root, ...rows.map(({ line }) => line), nn.row(verdict, naive));
+  nn.add(root, nn.row(choice, downhill, nn.button("Start again", startAgain)), nn.row(added, temperature));
   show();
 });
