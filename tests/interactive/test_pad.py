@@ -323,11 +323,12 @@ def test_the_browser_makes_the_same_picture_of_a_drawing(opened, rng):
         ink, picture = page.evaluate(program, [stroke.tolist() for stroke in strokes])
         np.testing.assert_allclose(ink, draw_ink(strokes).ravel(), atol=1e-9)
         assert np.abs(picture - centre_digit(draw_ink(strokes)).ravel().astype(int)).max() <= 1
-    program = "([ink, shape]) => { ink.shape = shape; return Array.from(Pad.centreDigit(ink, [20, 31])); }"
+    program = "([ink, shape, to]) => { ink.shape = shape; return Array.from(Pad.centreDigit(ink, to)); }"
     inks = [rng.random(shape) * (rng.random(shape) < 0.2) for shape in ((30, 90), (90, 30), (7, 5))]
     for ink in (*inks, *long_arms()):
-        picture = page.evaluate(program, [ink.ravel().tolist(), ink.shape])
-        assert np.abs(picture - centre_digit(ink, (20, 31)).ravel().astype(int)).max() <= 1
+        for to in ((28, 28), (20, 31)):
+            picture = page.evaluate(program, [ink.ravel().tolist(), ink.shape, to])
+            assert np.abs(picture - centre_digit(ink, to).ravel().astype(int)).max() <= 1
 
 
 @pytest.mark.browser
