@@ -17,6 +17,7 @@ from .losses import cross_entropy
 from .metrics import accuracy, confusion_matrix, precision_recall
 from .model import Sequential
 from .optim import SGD, Adam, clip_grad_norm, warmup_cosine
+from .parallel import DataParallel, cores
 from .recurrent import GRU, RNN
 from .training import History, evaluate, fit
 
@@ -29,6 +30,7 @@ __all__ = [
     "CheckFailed",
     "ClaimFailed",
     "Conv2d",
+    "DataParallel",
     "Dataset",
     "Dropout",
     "Flatten",
@@ -46,6 +48,7 @@ __all__ = [
     "clip_grad_norm",
     "col2im",
     "confusion_matrix",
+    "cores",
     "cross_entropy",
     "evaluate",
     "fit",

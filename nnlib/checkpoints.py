@@ -17,13 +17,16 @@ from .backend import to_device, to_numpy
 from .layers import Layer
 from .model import Sequential, load_arrays, save_arrays
 from .optim import Optimizer
+from .parallel import SLICE
 
-FORMAT = 4  # of the files: how a run is described in them
+FORMAT = 5  # of the files: how a run is described in them
 PROBES = 256  # training pictures that an augmentation is tried on
 NOT_SETTINGS = ("params", "grads", "saved", "rng", "model", "state", "steps")  # of a layer, of an optimizer
 
 
-def describe(data: tuple, optimizer: Optimizer, epochs, batch_size, schedule, clip_norm, augment) -> dict[str, str]:
+def describe(
+    data: tuple, optimizer: Optimizer, epochs, batch_size, schedule, clip_norm, augment, workers
+) -> dict[str, str]:
     """Return what must be equal when a run is resumed, each fact in words.
 
     data: training images, labels, validation images, labels; all other arguments are those of `fit`.
@@ -40,6 +43,7 @@ def describe(data: tuple, optimizer: Optimizer, epochs, batch_size, schedule, cl
             "optimizer": _in_words(optimizer),
             "epochs": str(epochs),
             "batch_size": str(batch_size),
+            "workers": "none" if workers is None else f"some, for slices of {SLICE}",  # how many makes no difference
             "clip_norm": str(clip_norm and float(clip_norm)),
             "training images": _array_in_words(train_images),
             "training labels": _array_in_words(train_labels.astype(np.int64)),  # 3 is 3, whatever integer holds it

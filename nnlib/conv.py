@@ -24,11 +24,15 @@ def im2col(x, kernel_size: Size, stride: Size = 1, padding: Size = 0):
     (kh, kw), (sh, sw), padding = _pairs(kernel_size, stride, padding)
     N, Ho, Wo, C = _output_shape("im2col", x.shape, (kh, kw), (sh, sw), padding)
     x = _padded(x, padding)
+    if (
+        in_planes := C < 8
+    ):  # a copy is fast along its innermost axis, so let that be Wo pixels instead of kw * C numbers
+        x = get_array_module(x).ascontiguousarray(x.transpose(3, 0, 1, 2)).transpose(1, 2, 3, 0)
     n, h, w, c = x.strides
     strides = (n, sh * h, sw * w, h, w, c)
     patches = get_array_module(x).lib.stride_tricks.as_strided(x, (N, Ho, Wo, kh, kw, C), strides)
-    if C == 1:  # a copy is fast along its innermost axis: Wo pixels instead of kw
-        return patches.transpose(3, 4, 5, 0, 1, 2).reshape(kh * kw, N * Ho * Wo).T
+    if in_planes:
+        return patches.transpose(3, 4, 5, 0, 1, 2).reshape(kh * kw * C, N * Ho * Wo).T
     return patches.reshape(N * Ho * Wo, kh * kw * C)
 
 
@@ -86,11 +90,11 @@ class Conv2d(Layer):
         N, Ho, Wo, _ = _checked(self, x, channels=W.shape[2])
         self.saved = x if training else None
         xp, C_out = get_array_module(x), W.shape[3]
-        y = xp.empty((N, Ho, Wo, C_out), x.dtype)
+        y, line = xp.empty((N, Ho, Wo, C_out), x.dtype), xp.tile(b, Wo)  # long lines are added faster than short ones
         for part in self.chunks(y):
             rows = im2col(x[part], self.kernel_size, self.stride, self.padding)
             xp.matmul(rows, W.reshape(-1, C_out), out=y[part].reshape(-1, C_out))
-            y[part] += b
+            y[part].reshape(-1, Wo * C_out)[...] += line
         return y
 
     def backward(self, dout, input_grad: bool = True):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .backend import get_array_module, to_device, to_float, to_numpy
+from .backend import to_device, to_float, to_numpy
 from .layers import Layer
+from .parallel import forward_in_batches
 
 
 class Sequential:
@@ -48,9 +49,17 @@ class Sequential:
             dout = self.layers[i].backward(dout, input_grad=input_grad or i > last)
         return dout if input_grad else None
 
-    def predict(self, x, batch_size: int = 512) -> np.ndarray:
-        """x: (N, ...), as in `forward`. Returns the logits (N, K) as a NumPy array, computed batch by batch."""
-        return to_numpy(forward_in_batches(self, x, batch_size))
+    def predict(self, x, batch_size: int = 512, workers: int | None = None) -> np.ndarray:
+        """x: (N, ...), as in `forward`. Returns the logits (N, K) as a NumPy array, computed batch by batch.
+
+        batch_size: samples at one time, at most. workers: as many threads share out the batches, which changes nothing
+        but the time it takes; None leaves all to BLAS, which may use threads of its own.
+        """
+        return to_numpy(forward_in_batches(self, x, batch_size, workers))
+
+    def twin(self) -> "Sequential":
+        """Return a model of twins of the layers: the same parameters, a memory and gradients of its own."""
+        return Sequential([layer.twin() for layer in self.layers])
 
     def named_parameters(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield ("0.W", array), ("0.b", array), ...: the layer's position, then the parameter's name."""
@@ -59,6 +68,12 @@ class Sequential:
     def named_gradients(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the gradients of the last backward under the names of their parameters."""
         return ((f"{i}.{key}", grad) for i, layer in enumerate(self.layers) for key, grad in layer.grads.items())
+
+    def set_gradients(self, gradients: Sequence) -> None:
+        """Assign every layer's `grads`: one array for each parameter, in the order of `named_parameters`."""
+        arrays = iter(gradients)
+        for layer in self.layers:
+            layer.grads = {key: next(arrays) for key in layer.params}
 
     def copy_weights(self) -> dict[str, np.ndarray]:
         """Return a copy of every parameter by name: training on does not change it."""
@@ -96,14 +111,6 @@ class Sequential:
         it was.
         """
         self.set_weights(load_arrays(path), source=Path(path).name)
-
-
-def forward_in_batches(model: Sequential, x, batch_size: int):
-    """Return the logits (N, K) of x (N, ...) on the device, so that a GPU need not wait between two batches."""
-    if len(x) == 0 or batch_size < 1:
-        raise ValueError(f"predict expects at least one sample and a batch_size above 0, got {len(x)}, {batch_size}")
-    logits = [model.forward(to_device(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
-    return get_array_module(logits[0]).concatenate(logits)
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

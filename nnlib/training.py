@@ -16,8 +16,9 @@ from tqdm import tqdm
 from .backend import get_array_module, to_device, to_numpy
 from .checkpoints import Checkpoint, describe
 from .losses import check_labels, cross_entropy
-from .model import Sequential, forward_in_batches
+from .model import Sequential
 from .optim import Optimizer, Schedule, clip_grad_norm
+from .parallel import DataParallel, forward_in_batches
 
 HEADER = "epoch   train loss  accuracy   validation loss  accuracy   learning rate"
 
@@ -63,6 +64,7 @@ def fit(
     augment: Callable | None = None,
     progress: bool = True,
     checkpoint: str | Path | None = None,
+    workers: int | None = None,
 ) -> History:
     """Train a model, watch it on validation data, and leave it with the weights of its best epoch.
 
@@ -72,18 +74,21 @@ def fit(
     augment: `(images, rng) -> images`, applied to each training batch (see `nnlib.augment`).
     progress: show a bar and print one row an epoch. checkpoint: a file that is written after every epoch; where it
     exists, training goes on from there and ends with the same weights, bit for bit, as if it had never stopped.
+    workers: cut each batch into slices of up to 32 samples, and let as many threads take them (see `DataParallel`):
+    how many changes nothing but the time it takes. None: each batch in one piece.
 
     Returns the History. The stop button (KeyboardInterrupt) ends training early and just as cleanly.
-    Raises ValueError for data that do not fit, and for a checkpoint of another network, data or settings (`patience`
-    and `progress` may change); FloatingPointError when the loss is no longer finite.
+    Raises ValueError for data that do not fit, and for a checkpoint of another network, data or settings (`patience`,
+    `progress` and the number of workers may change); FloatingPointError when the loss is no longer finite.
     """
     images, labels = _checked(model, *train, "training")
     validation = _checked(model, *validation, "validation")
     _check_settings(model, optimizer, checkpoint, epochs=epochs, batch_size=batch_size, patience=patience)
     history, best, base_lr, steps = History(), None, optimizer.lr, math.ceil(len(images) / batch_size)
+    gradients = _whole_batch(model) if workers is None else DataParallel(model, workers).gradients
     if checkpoint is not None:
         data = (images, labels, *validation)
-        run = describe(data, optimizer, epochs, batch_size, schedule, clip_norm, augment)
+        run = describe(data, optimizer, epochs, batch_size, schedule, clip_norm, augment, workers)
         checkpoint = Checkpoint(checkpoint, model, optimizer, rng, run)
         best = checkpoint.resume(history)
     bar = _announce(progress, len(history.seconds), epochs, steps)
@@ -98,18 +103,16 @@ def fit(
                 batch, batch_labels = images[rows], labels[rows]
                 if augment is not None:
                     batch = augment(batch, rng)
-                logits = model.forward(batch, training=True)
-                loss, dlogits = cross_entropy(logits, batch_labels, validate=False)
-                model.backward(dlogits)
+                loss, right = gradients(batch, batch_labels, validate=False)
                 if clip_norm is not None:
                     clip_grad_norm(model, clip_norm)
                 if schedule is not None:
                     optimizer.lr = base_lr * schedule(epoch * steps + step, epochs * steps)
                 optimizer.step()
                 losses.append(loss * len(rows))  # stays on the device: reading it now would make a GPU wait
-                correct += (logits.argmax(axis=1) == batch_labels).sum()
+                correct += right
                 bar.update()
-            logits = forward_in_batches(model, validation[0], 512)
+            logits = forward_in_batches(model, validation[0], 512, workers)
             # all that the epoch has measured, in one transfer: the one time that a GPU is waited for
             numbers = _fetch([*losses, correct, *_measure(logits, validation[1])])
             _record(history, numbers, len(images), optimizer.lr, time.perf_counter() - began)
@@ -132,14 +135,31 @@ def fit(
     return history
 
 
-def evaluate(model: Sequential, images: np.ndarray, labels: np.ndarray, batch_size: int = 512) -> tuple[float, float]:
-    """Return (mean cross-entropy in nats, accuracy in 0..1) of a model on images (N, ...) with labels (N,)."""
+def evaluate(
+    model: Sequential, images: np.ndarray, labels: np.ndarray, batch_size: int = 512, workers: int | None = None
+) -> tuple[float, float]:
+    """Return (mean cross-entropy in nats, accuracy in 0..1) of a model on images (N, ...) with labels (N,).
+
+    batch_size and workers are those of `model.predict`.
+    """
     labels = labels if hasattr(labels, "ndim") else np.asarray(labels)
-    logits = forward_in_batches(model, images, batch_size)
+    logits = forward_in_batches(model, images, batch_size, workers)
     if labels.shape == logits.shape[:1]:  # another shape is refused below
         check_labels(labels, logits.shape[1])
     loss, accuracy = _fetch(_measure(logits, to_device(labels))).tolist()
     return loss, accuracy
+
+
+def _whole_batch(model: Sequential) -> Callable:
+    """Return what `DataParallel.gradients` is, for a batch in one piece."""
+
+    def gradients(x, labels, *, validate: bool = True):
+        logits = model.forward(x, training=True)
+        loss, dlogits = cross_entropy(logits, labels, validate=validate)
+        model.backward(dlogits)
+        return loss, (logits.argmax(axis=1) == labels).sum()
+
+    return gradients
 
 
 def _measure(logits, labels) -> list:
