@@ -13,6 +13,7 @@ FORMAT ?= plain
 FOR ?=
 SUBMISSIONS ?= submissions
 SCHEDULER ?=
+BUSY ?=
 ifdef DATA
 export NNLIB_DATA := $(DATA)
 endif
@@ -66,8 +67,8 @@ claims: .venv/.has-course .venv/.has-test  ## do the claims hold in another arit
 build: .venv/.has-course  ## compute the stored outputs anew (or NOTEBOOK=01_mlp): look at them, commit the pair
 	@$(PY) -m tools.author.build $(NOTEBOOK)
 
-bench: .venv/.has-course .venv/.has-torch  ## nnlib beside PyTorch, in one run: speed and memory (an idle machine, please)
-	@$(PY) -m benchmarks.bench
+bench: .venv/.has-course .venv/.has-torch  ## nnlib beside PyTorch: speed and memory (on an idle machine; BUSY=1: on any)
+	@$(PY) -m benchmarks.bench $(if $(BUSY),--busy)
 
 student: .venv/.has-course  ## write the notebooks without solutions into student/ (or NOTEBOOK=01_mlp; FORMAT=nbgrader)
 	@$(PY) -m tools.instructor.student --format $(FORMAT) $(NOTEBOOK)

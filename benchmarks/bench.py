@@ -1,46 +1,50 @@
-"""nnlib beside PyTorch in one run: the same networks, weights, batches and threads; prints Markdown tables.
+"""nnlib beside PyTorch in one run: the same networks, weights, batches and cores; prints Markdown tables.
 
-    python -m benchmarks.bench            about two minutes; wants an idle machine
+    python -m benchmarks.bench [--busy]    about three minutes; it refuses to start on a machine that is busy
 
 Its one idea: a clock is honest when both contenders take turns under it. Each gets a short burst, then the other, many
 times over; medians are quoted, and what counts is the ratio. Peak memory is taken in a process of its own for each.
 """
 
+import contextlib
+import datetime
 import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-THREADS = "2"
-for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, THREADS)  # before NumPy starts its BLAS
+import numpy as np
+import psutil
 
-import numpy as np  # noqa: E402
-
-import nnlib  # noqa: E402
-from nnlib import (  # noqa: E402
+import nnlib
+from nnlib import (
     RNN,
     Adam,
     Conv2d,
+    DataParallel,
     Flatten,
     Linear,
     MaxPool2d,
     ReLU,
     Sequential,
     clip_grad_norm,
+    cores,
     cross_entropy,
     to_device,
 )
+from nnlib.parallel import BLAS
 
 torch = None
 if importlib.util.find_spec("torch") and sys.argv[1:] != ["memory", "nnlib"]:  # there its own memory would count too
     import torch
 
 MNIST, CIFAR = (1, (32,), (28, 28)), (3, (32, 64, 64), (32, 32))  # channels, filters of each convolution, picture size
-TARGETS = {"mnist step": 0.8, "cifar step": 1.2, "rnn step": 0.5, "inference": 1.0, "memory": 1.0}
+TARGETS = {"mnist step": 0.65, "cifar step": 1.0, "rnn step": 0.6, "inference": 0.5, "memory": 0.5}
+BUSY = 10  # per cent of all cores
 
 
 # ------------------------------------------------------------------------------------------------ the two contenders
@@ -100,15 +104,25 @@ class Ours:
         self.optimizer = Adam(self.model)
 
     def step(self):
-        """Run one training step; return the loss."""
+        """Run one training step, the batch in one piece; return the loss."""
         loss, dlogits = cross_entropy(self.model.forward(self.x, training=True), self.labels, validate=False)
         self.model.backward(dlogits)
         self.optimizer.step()
         return float(loss)
 
+    def shared_step(self, workers=None):
+        """Run one training step, the batch in slices, with one worker a core; return the loss."""
+        loss, _ = DataParallel(self.model, workers).gradients(self.x, self.labels, validate=False)
+        self.optimizer.step()
+        return float(loss)
+
     def infer(self):
-        """Predict the whole batch, 512 pictures at a time."""
+        """Predict the whole batch, and let BLAS use the cores."""
         self.model.predict(self.x)
+
+    def shared_infer(self):
+        """Predict the whole batch, with one worker a core."""
+        self.model.predict(self.x, workers=cores())
 
 
 class Theirs:
@@ -149,6 +163,13 @@ class OurRNN:
         """Run one training step, the gradients clipped to norm 1; return the loss."""
         loss, dlogits = cross_entropy(self.model.forward(self.x, training=True), self.labels, validate=False)
         self.model.backward(dlogits)
+        clip_grad_norm(self.model, 1.0)
+        self.optimizer.step()
+        return float(loss)
+
+    def shared_step(self):
+        """Run the same step with the batch in slices, and one worker a core; return the loss."""
+        loss, _ = DataParallel(self.model).gradients(self.x, self.labels, validate=False)
         clip_grad_norm(self.model, 1.0)
         self.optimizer.step()
         return float(loss)
@@ -207,25 +228,41 @@ def take_turns(contenders, rounds, burst) -> list[float]:
     return [float(np.median(times)) for times in seconds]
 
 
-def contest(network, batch, action="step", rounds=8, burst=6, pool_first=False) -> list[float]:
-    """Return the seconds of ours and, where PyTorch is there, of theirs; both must begin with the same loss."""
+def contest(ours, theirs, action="step", rounds=8, burst=6) -> list[float]:
+    """Return the seconds of nnlib in one piece, of nnlib with workers, and, where PyTorch is there, of PyTorch."""
+    contenders = [getattr(ours, action), getattr(ours, f"shared_{action}")]
+    return take_turns(contenders + ([getattr(theirs, action)] if torch else []), rounds, burst)
+
+
+def pictures(network, batch, pool_first=False) -> tuple:
+    """Return both sides of a contest on pictures."""
     ours = Ours(network, batch, pool_first)
-    sides = [ours, Theirs(network, ours)] if torch else [ours]
-    return race(sides, action, rounds, burst)
+    return same_networks(ours, Theirs(network, ours) if torch else None)
 
 
-def recurrent_contest(rounds=8, burst=8) -> list[float]:
-    """Return the seconds of a recurrent network's training step: ours and, where PyTorch is there, theirs."""
+def sequences() -> tuple:
+    """Return both sides of the recurrent contest."""
     ours = OurRNN()
-    return race([ours, TheirRNN(ours)] if torch else [ours], "step", rounds, burst)
+    return same_networks(ours, TheirRNN(ours) if torch else None)
 
 
-def race(sides, action, rounds, burst) -> list[float]:
-    """Let the sides take turns, once it is clear that they begin with the same loss."""
-    losses = [side.step() for side in sides]
-    if not np.allclose(losses, losses[0], rtol=1e-3):
+def ten_thousand(network) -> tuple:
+    """Return both sides, with 10,000 pictures to predict."""
+    ours, theirs = pictures(network, 64)
+    channels, _, size = network
+    x = np.random.default_rng(2).random((10_000, *size, channels), np.float32)
+    ours.x = to_device(x)
+    if torch:
+        theirs.x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(theirs.x.device)
+    return ours, theirs
+
+
+def same_networks(ours, theirs) -> tuple:
+    """Return both, once it is clear that they begin with the same loss; theirs is None without PyTorch."""
+    losses = [ours.step(), theirs.step() if torch else None]
+    if torch and not np.isclose(*losses, rtol=1e-3):
         raise RuntimeError(f"these are not the same networks: their first losses are {losses}")
-    return take_turns([getattr(side, action) for side in sides], rounds, burst)
+    return ours, theirs
 
 
 def gigaflops(network, batch, training) -> float:
@@ -262,9 +299,9 @@ def measure_memory(side: str) -> None:
         contender.x, contender.labels = images[i : i + 64], labels[i : i + 64]
         if side == "PyTorch":
             contender.x = contender.x.float() / 255
-        contender.step()
+        contender.shared_step() if side == "nnlib" else contender.step()
     contender.x = images[:10_000] if side == "nnlib" else images[:10_000].float() / 255
-    contender.infer()
+    contender.shared_infer() if side == "nnlib" else contender.infer()
     print(json.dumps([before, peak_so_far()]))
 
 
@@ -299,99 +336,155 @@ def heading(*cells) -> None:
     row("---", *["---:"] * (len(cells) - 1))
 
 
-def against(ours: float, theirs: list[float], digits=1) -> list[str]:
-    """Return the cells: ours, theirs, ratio."""
-    if not theirs:
-        return [f"{ours:.{digits}f}", "–", "–"]
-    return [f"{ours:.{digits}f}", f"{theirs[0]:.{digits}f}", f"{ours / theirs[0]:.2f}"]
+def ratio(ours: float, theirs: list[float]) -> str:
+    """Return ours over theirs as a cell of a table."""
+    return f"{ours / theirs[0]:.2f}" if theirs else "–"
+
+
+def milliseconds(seconds: list[float]) -> str:
+    """Return the first of seconds, if there is one, as a cell of a table."""
+    return f"{1000 * seconds[0]:.1f}" if seconds else "–"
 
 
 def speed_table() -> None:
     """Print training steps and inference, with GFLOP/s against the machine's own matrix product."""
-    best = sgemm()
-    heading("", "nnlib, ms", "PyTorch, ms", "ratio", "target", "nnlib, GFLOP/s", f"of sgemm ({best:.0f})")
-    for name, network, batch, action, target, options in (
-        ("MNIST CNN, training step, batch 64", MNIST, 64, "step", "mnist step", {}),
-        ("the same, pool before ReLU", MNIST, 64, "step", "mnist step", {"pool_first": True}),
-        ("CIFAR CNN, training step, batch 128", CIFAR, 128, "step", "cifar step", {"rounds": 5, "burst": 4}),
-        ("MNIST CNN, inference, 10,000 pictures", MNIST, 10_000, "infer", "inference", {"rounds": 4, "burst": 1}),
-        ("CIFAR CNN, inference, 10,000 pictures", CIFAR, 10_000, "infer", "inference", {"rounds": 2, "burst": 1}),
-    ):
-        if action == "infer":
-            ours, *theirs = inference(network, **options)
-        else:
-            ours, *theirs = contest(network, batch, action, **options)
-        rate = gigaflops(network, batch, action == "step") / ours
-        cells = against(1000 * ours, [1000 * t for t in theirs])
-        row(name, *cells, f"≤ {TARGETS[target]}", f"{rate:.0f}", f"{rate / best:.0%}")
-    ours, *theirs = recurrent_contest()
-    rate = 2e-9 * 128 * (28 * (2 * 28 * 128 + 3 * 128 * 128) + 3 * 1280) / ours  # nobody asks for the input's gradient
-    cells = against(1000 * ours, [1000 * t for t in theirs])
-    row(
-        "RNN, 28 steps, 128 units, training step, batch 128",
-        *cells,
-        f"≤ {TARGETS['rnn step']}",
-        f"{rate:.0f}",
-        f"{rate / best:.0%}",
+    best, shared = sgemm(), f"{cores()} workers"
+    heading(
+        "", "PyTorch, ms", "nnlib, ms", "ratio", f"{shared}, ms", "ratio", "target", f"of sgemm ({best:.0f} GFLOP/s)"
     )
-
-
-def inference(network, rounds, burst) -> list[float]:
-    """Return the seconds in which each side predicts 10,000 pictures."""
-    ours = Ours(network, 64)
-    sides = [ours, Theirs(network, ours)] if torch else [ours]
-    channels, _, size = network
-    x = np.random.default_rng(2).random((10_000, *size, channels), np.float32)
-    ours.x = to_device(x)
-    if torch:
-        sides[1].x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(sides[1].x.device)
-    return take_turns([side.infer for side in sides], rounds, burst)
+    rnn = 2e-9 * 128 * (28 * (2 * 28 * 128 + 3 * 128 * 128) + 3 * 1280)  # nobody asks for the input's gradient
+    mnist, cifar = gigaflops(MNIST, 64, training=True), gigaflops(CIFAR, 128, training=True)
+    for name, sides, work, target, clock in (
+        ("MNIST CNN, training step, batch 64", pictures(MNIST, 64), mnist, "mnist step", ("step", 8, 6)),
+        ("the same, pool before ReLU", pictures(MNIST, 64, pool_first=True), mnist, "mnist step", ("step", 8, 6)),
+        ("CIFAR CNN, training step, batch 128", pictures(CIFAR, 128), cifar, "cifar step", ("step", 5, 4)),
+        ("RNN, 28 steps, 128 units, training step, batch 128", sequences(), rnn, "rnn step", ("step", 8, 8)),
+        (
+            "MNIST CNN, predicting 10,000",
+            ten_thousand(MNIST),
+            gigaflops(MNIST, 10_000, False),
+            "inference",
+            ("infer", 4, 1),
+        ),
+        (
+            "CIFAR CNN, predicting 10,000",
+            ten_thousand(CIFAR),
+            gigaflops(CIFAR, 10_000, False),
+            "inference",
+            ("infer", 2, 1),
+        ),
+    ):
+        whole, many, *theirs = contest(*sides, *clock)
+        cells = [milliseconds(theirs), milliseconds([whole]), ratio(whole, theirs)]
+        cells += [milliseconds([many]), ratio(many, theirs), f"≤ {TARGETS[target]}"]
+        row(name, *cells, f"{work / min(whole, many) / best:.0%}")
 
 
 def memory_table() -> None:
-    """Print the peak memory of training on MNIST and predicting 10,000 pictures."""
+    """Print the peak memory of training on MNIST and predicting 10,000 pictures, with workers."""
     heading("Training on MNIST, batch 64, and predicting 10,000", "nnlib", "PyTorch", "ratio", "target")
     (before, peak), *theirs = [peak_memory(side) for side in (["nnlib", "PyTorch"] if torch else ["nnlib"])]
-    target = f"≤ {TARGETS['memory']}"
-    row("peak of the process, MB", *against(peak, [p for _, p in theirs], 0), target)
-    row("of it, above libraries, weights and data, MB", *against(peak - before, [p - b for b, p in theirs], 0), target)
+    for name, ours, others in (
+        ("peak of the process, MB", peak, [p for _, p in theirs]),
+        ("of it, above libraries, weights and data, MB", peak - before, [p - b for b, p in theirs]),
+    ):
+        row(name, f"{ours:.0f}", f"{others[0]:.0f}" if others else "–", ratio(ours, others), f"≤ {TARGETS['memory']}")
 
 
 def scaling_table() -> None:
-    """Print the time per picture over batch sizes, and per pixel over picture sizes: both should stay level."""
-    heading("MNIST CNN, training step", "nnlib, µs a picture", "PyTorch", "ratio")
+    """Print the time per picture over batch sizes, per pixel over picture sizes, and per step over workers."""
+    heading("MNIST CNN, training step", "PyTorch", "nnlib", "ratio", f"{cores()} workers", "ratio")
     for batch in (16, 64, 256, 512):
-        ours, *theirs = (t / batch * 1e6 for t in contest(MNIST, batch, rounds=4, burst=3))
-        row(f"batch {batch}, 28 by 28", *against(ours, theirs))
+        scaled(f"batch {batch}, 28 by 28, µs a picture", pictures(MNIST, batch), 1e6 / batch)
     for side in (28, 56, 112):
-        ours, *theirs = (t / 16 * 1e6 for t in contest((1, (32,), (side, side)), 16, rounds=4, burst=3))
-        cells = against(ours, theirs)
-        row(f"batch 16, {side} by {side} ({ours / side**2 * 1000:.0f} ns a pixel)", *cells)
+        network = (1, (32,), (side, side))
+        scaled(f"batch 64, {side} by {side}, ns a pixel", pictures(network, 64), 1e9 / 64 / side**2)
+    heading("CIFAR CNN, training step, batch 128", "ms", "times as fast as one worker")
+    ours, _ = pictures(CIFAR, 128)
+    hands = sorted({2**i for i in range(8) if 2**i < cores()} | {cores()})
+    seconds = take_turns([lambda n=n: ours.shared_step(n) for n in hands], rounds=4, burst=3)
+    for workers, time_taken in zip(hands, seconds, strict=True):
+        row(f"{workers} worker{'s' * (workers > 1)}", f"{1000 * time_taken:.1f}", f"{seconds[0] / time_taken:.2f}")
+
+
+def scaled(name: str, sides: tuple, factor: float) -> None:
+    """Print a row of seconds times factor."""
+    whole, many, *theirs = contest(*sides, "step", rounds=4, burst=3)
+    cells = [f"{factor * theirs[0]:.0f}" if theirs else "–", f"{factor * whole:.0f}", ratio(whole, theirs)]
+    row(name, *cells, f"{factor * many:.0f}", ratio(many, theirs))
+
+
+def machine() -> str:
+    """Return what the numbers depend on: processor, vector width, kernels, versions, date."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        facts = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
+        name = f"{facts.get('model name', name).strip()} (family {facts.get('cpu family', '?').strip()})"
+    features = np._core._multiarray_umath.__cpu_features__
+    vectors = next((words for key, words in VECTORS.items() if features.get(key)), "no AVX2")
+    kernels = ", ".join(f"{library['internal_api']} {library.get('architecture', '')}" for library in blas())
+    theirs = f"PyTorch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()})" if torch else "no PyTorch"
+    where = os.environ.get("NNLIB_DEVICE", "cpu")
+    lines = [
+        f"{datetime.date.today()}: {name}, {cores()} cores, {vectors}; {where}, float32",
+        f"NumPy {np.__version__} ({kernels.strip()} kernels), {theirs}, each with {cores()} threads",
+    ]
+    if held := [f"{key}={os.environ[key]}" for key in HOLDING if os.environ.get(key)]:
+        lines.append(f"Held back by the environment: {', '.join(held)}")
+    return "\n".join(lines)
+
+
+VECTORS = {"X86_V4": "AVX-512", "AVX512_SKX": "AVX-512", "X86_V3": "AVX2", "AVX2": "AVX2", "ASIMD": "NEON"}
+HOLDING = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+
+
+def blas() -> list[dict]:
+    """Return what is known of the libraries that compute NumPy's products."""
+    return [library for library in BLAS.info() if library["user_api"] == "blas"]
+
+
+def neighbours() -> str | None:
+    """Return a sentence on who keeps this machine busy, or None if it is idle."""
+    running = list(psutil.process_iter(["pid", "name"]))
+    for process in running:
+        with contextlib.suppress(psutil.Error):
+            process.cpu_percent()  # begins to count
+    if (load := psutil.cpu_percent(interval=2)) <= BUSY:
+        return None
+    shares = []
+    for process in running:
+        with contextlib.suppress(psutil.Error):
+            shares.append((process.cpu_percent(), f"{process.info['name']} ({process.info['pid']})"))
+    names = ", ".join(name for _, name in sorted(shares, reverse=True)[:3])
+    return f"This machine is busy: {load:.0f} % of its cores, first of all with {names}"
 
 
 def main() -> None:
     """Print all tables."""
-    if sys.argv[1:2] == ["memory"]:
-        if torch:
-            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        return measure_memory(sys.argv[2])
-    versions = f"NumPy {np.__version__}, " + (f"PyTorch {torch.__version__}" if torch else "no PyTorch")
-    where = os.environ.get("NNLIB_DEVICE", "cpu")
-    print(f"nnlib beside PyTorch: {where}, {os.environ['OPENBLAS_NUM_THREADS']} threads, float32, Adam. {versions}")
     if torch:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    else:
+        torch.set_num_threads(cores())
+    if sys.argv[1:2] == ["memory"]:
+        return measure_memory(sys.argv[2])
+    if busy := neighbours():
+        if "--busy" not in sys.argv:
+            sys.exit(
+                f"{busy}. Ratios measured now would not be true: wait, or see them all the same with make bench BUSY=1"
+            )
+        print(f"{busy}: the numbers below are not to be quoted.\n")
+    print(machine())
+    if not torch:
         print("PyTorch is not installed, so nnlib runs alone: make setup-torch")
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0  # Windows has none
-    if load > 0.5:
-        print(f"This machine is busy (load {load:.1f}): the numbers below are not to be quoted")
     speed_table()
+    where = os.environ.get("NNLIB_DEVICE", "cpu")
     if where == "cpu" and importlib.util.find_spec("resource"):  # not on Windows
         memory_table()
     scaling_table()
     if where == "cpu" and importlib.util.find_spec("cupy"):
         print(flush=True)
-        subprocess.run([sys.executable, "-m", "benchmarks.bench"], env=os.environ | {"NNLIB_DEVICE": "cuda"})
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.bench", *sys.argv[1:]], env=os.environ | {"NNLIB_DEVICE": "cuda"}
+        )
 
 
 if __name__ == "__main__":
