@@ -27,6 +27,7 @@ PAGES = (  # files of the repository that become pages as they are
     *("docs/bibliography.md docs/changelog.md CONTRIBUTING.md data/README.md benchmarks/README.md").split(),
 )
 START = ("Two commands", "For students", "For instructors", "The data", "On a GPU", "Cite, and licence")  # of README
+DRAW = "**Draw a digit.** The network of [notebook 3](notebooks/03_cnn_im2col.ipynb) reads it, here in your browser."
 NOT_IN_THE_REFERENCE = {"nnlib.mirrors", "nnlib.data_files", "nnlib.checkpoints"}  # what no reader calls
 
 
@@ -42,6 +43,8 @@ def prepare(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         tags = notebooks.tags(cell)
         cell.metadata = {}
+        if cell.cell_type == "markdown":  # a description may not run over two lines
+            cell.source = re.sub(r"!\[[^\]]+\]", lambda found: " ".join(found[0].split()), cell.source)
         if "solution" in tags and cell.cell_type == "markdown":
             fence = "`" * max(4, 1 + max(map(len, re.findall("`+", cell.source)), default=0))
             cell.source = f"{fence}{{dropdown}} Solution\n:class-container: solution\n\n{cell.source}\n{fence}"
@@ -65,7 +68,7 @@ def digit_pad(notebook: nbformat.NotebookNode) -> str | None:
     for cell, _ in notebooks.code_cells(notebook):
         for output in cell.outputs:
             page = output.get("data", {}).get("text/html", "")
-            if "digit_pad(" in cell.source and 'class="nn-figure"' in page:
+            if 'data-figure="digit_pad"' in page:
                 return page
     return None
 
@@ -130,11 +133,10 @@ def modules() -> list[str]:
     return [name for name in (f"nnlib.{name}" for name in ordered) if name not in NOT_IN_THE_REFERENCE]
 
 
-def write_sources(folder: Path, repository: Repository) -> None:
-    """Lay out everything that Sphinx reads."""
+def write_sources(folder: Path, paths: list[Path], repository: Repository) -> None:
+    """Lay out everything that Sphinx reads. paths: the notebooks."""
     readme = (notebooks.ROOT / "README.md").read_text("utf-8")
     texts, about = sections(readme), stories(readme)
-    paths = notebooks.select(notebooks.ROOT / "notebooks", suffix=".ipynb")
     known = {Path("notebooks") / path.name for path in paths} | {Path(page) for page in PAGES}
     cards, pad = [], None
     for path in paths:
@@ -143,11 +145,11 @@ def write_sources(folder: Path, repository: Repository) -> None:
             raise Unbuildable(
                 f"README.md has no line on {path.stem} in its table, from which the site takes its story."
             )
-        pad = pad or (digit_pad(notebook) if path.stem.startswith("03_") else None)
+        pad = pad or (path.stem.startswith("03_") and digit_pad(notebook))
         cards.append(card(path.stem, title_of(notebook), about[path.stem], cover_of(notebook)))
         notebook.metadata["description"] = about[path.stem]
         notebooks.write(prepare(notebook), folder / "notebooks" / path.name)
-    shutil.copytree(notebooks.ROOT / "notebooks" / "images", folder / "notebooks" / "images", dirs_exist_ok=True)
+    shutil.copytree(paths[0].parent / "images", folder / "notebooks" / "images", dirs_exist_ok=True)
     for svg in (notebooks.ROOT / "docs").glob("*.svg"):
         (folder / "docs").mkdir(exist_ok=True)
         shutil.copy(svg, folder / "docs")
@@ -156,6 +158,7 @@ def write_sources(folder: Path, repository: Repository) -> None:
     results = texts["What you will build"].partition("\n| |")  # what stands before it is on the front page
     pages["results.md"] = "# Results\n\n| |" + results[2].replace("\n### ", "\n## ")
     pages |= reference()
+    known |= {Path(name) for name in pages}
     for name, text in pages.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(link(text, Path(name), known, repository), "utf-8")
@@ -164,7 +167,7 @@ def write_sources(folder: Path, repository: Repository) -> None:
     parts = {
         "LEAD": lead,
         "MORE": more,
-        "HERO": f"````{{raw}} html\n{pad}\n````" if pad else picture,
+        "HERO": f"{DRAW}\n\n````{{raw}} html\n{pad}\n````" if pad else picture,
         "CARDS": "\n".join(cards),
         "NOTEBOOKS": "\n".join(f"notebooks/{path.stem}" for path in paths),
     }
@@ -185,20 +188,36 @@ def reference() -> dict[str, str]:
 # --------------------------------------------------------------------------------------------------------------- build
 
 
-def build(to: Path, repository: Repository) -> None:
-    """Build the site into `to`, which an interruption or a failure leaves as it was."""
+def build(to: Path, paths: list[Path], repository: Repository) -> None:
+    """Build the site of these notebooks into `to`, which an interruption or a failure leaves as it was."""
     with tempfile.TemporaryDirectory() as name:
         source, made = Path(name) / "source", Path(name) / "site"
         source.mkdir()
-        write_sources(source, repository)
+        write_sources(source, paths, repository)
         os.environ["SITE_REPOSITORY"] = repository.address
         options = ["-W", "--keep-going", "-q", "-j", "auto", "-c", str(HERE), "-d", str(Path(name) / "doctrees")]
         if sphinx([*options, str(source), str(made)]):
             raise Unbuildable("Sphinx warned, and a warning is an error: see above.")
-        for path in notebooks.select(notebooks.ROOT / "notebooks", suffix=".ipynb"):
+        for path in paths:
             notebooks.replace(made / "_downloads" / "notebooks" / path.name, path.read_bytes())
+        leave_out_icons(made)
         shutil.rmtree(to, ignore_errors=True)
         shutil.move(made, to)
+
+
+def leave_out_icons(site: Path) -> None:
+    """Keep only those of the theme's 2,000 icons that a page or a script names: each page weighs 1.5 MB less."""
+    script = site / "_static" / "scripts" / "fontawesome.js"
+    files = [path for path in site.rglob("*") if path.suffix in (".html", ".js") and path != script]
+    text = "".join(path.read_text("utf-8") for path in files)
+    named = set(re.findall(r"\bfa-([a-z][\w-]+)", text))
+
+    def kept(found):
+        names = {found[1], *re.findall(r"[\w-]+", found[2])}
+        return found[0] if names & named else ""
+
+    icon = r"""(?<=[{,])"?([\w-]+)"?:\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?"""
+    script.write_text(re.sub(icon, kept, script.read_text("utf-8")), "utf-8")
 
 
 def main() -> int:
@@ -207,7 +226,8 @@ def main() -> int:
         __doc__, to={"type": Path, "default": notebooks.ROOT / "site", "metavar": "FOLDER", "help": "site/"}
     )
     try:
-        build(options.to, Repository(os.environ.get("SITE_REPOSITORY", "")))
+        paths = notebooks.select(options.notebooks, suffix=".ipynb")
+        build(options.to, paths, Repository(os.environ.get("SITE_REPOSITORY", "")))
     except (Unbuildable, ValueError) as error:
         print(f"No site. {error}")
         return 1

@@ -15,7 +15,6 @@ extensions = [
     "tools.site.pages",
 ]
 site_repository = Repository(os.environ.get("SITE_REPOSITORY", ""))
-exclude_patterns = []
 
 # text: the notebooks as they are stored, our docstrings as plain text
 nb_execution_mode = "off"
@@ -44,7 +43,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
-    "home_page_in_toc": False,
+    "collapse_navbar": True,
     "navigation_with_keys": False,
     "footer_content_items": [],
     "pygments_light_style": "a11y-high-contrast-light",

@@ -16,6 +16,7 @@ from sphinx.util import logging
 
 PANDOC = Path(pypandoc.__file__).parent / "files" / "pandoc"
 ElementTree.register_namespace("", "http://www.w3.org/1998/Math/MathML")
+LONG = 30  # characters of TeX
 INLINE, DISPLAY = {"t": "InlineMath"}, {"t": "DisplayMath"}
 MATHML = "{http://www.w3.org/1998/Math/MathML}"
 
@@ -57,8 +58,9 @@ def convert_page(app, doctree, docname):
 
 
 def visit_inline(writer, node):
-    """Write a formula in a line."""
-    writer.body.append(node["mathml"])
+    """Write a formula in a line; a long one may scroll where a phone is too narrow, since browsers don't break it."""
+    is_long = len(node.astext()) > LONG
+    writer.body.append(f'<span class="long-formula">{node["mathml"]}</span>' if is_long else node["mathml"])
     raise nodes.SkipNode
 
 

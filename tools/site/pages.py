@@ -4,11 +4,17 @@ Its one idea: where the repository lives is one setting. With it, pages lead to 
 and know their own address; without it, no page says anything of the kind.
 """
 
+import base64
+import hashlib
 import inspect
+import json
 import re
 from html import escape, unescape
+from pathlib import Path
 
 from docutils import nodes
+
+from tools.shared.notebooks import ROOT
 
 DESCRIPTION = 200  # characters that a preview shows
 
@@ -69,6 +75,16 @@ def add_metadata(app, pagename, templatename, context, doctree):
     context["metatags"] = context.get("metatags", "") + "\n".join(tags)
 
 
+def source_of(pagename: str) -> str:
+    """Return the file of the repository that a page is made of; "" where there is no such file."""
+    if pagename.startswith("reference/nnlib"):
+        path = pagename.removeprefix("reference/").replace(".", "/")
+        return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
+    made = {"index": "README.md", "start": "README.md", "results": "README.md", "reference/index": "nnlib/__init__.py"}
+    found = [made.get(pagename, ""), f"{pagename}.ipynb", f"{pagename}.md"]
+    return next((path for path in found if path and (ROOT / path).is_file()), "")
+
+
 def add_buttons(app, pagename, templatename, context, doctree):
     """Offer the notebook itself and, where the repository is known, its source, Colab and Binder."""
     repository, buttons = app.config.site_repository, context["header_buttons"]
@@ -79,11 +95,35 @@ def add_buttons(app, pagename, templatename, context, doctree):
         links.append(("Open in Binder", repository.binder(path), "_static/images/logo_binder.svg"))
     if path:
         links.append(("Download the notebook", context["pathto"](f"_downloads/{path}", 1), "fas fa-download"))
-    if repository and doctree and (source := app.config.site_sources.get(pagename)):
+    if repository and (source := source_of(pagename)):
         links.append(("Source on GitHub", repository.source(source), "fab fa-github"))
     for text, url, icon in links:
         label = re.sub(r"\W+", "-", text.lower())
         buttons.append({"type": "link", "url": url, "tooltip": text, "icon": icon, "label": label})
+
+
+def describe_pictures(app, doctree, docname):
+    """Give each stored picture its alternative text, which myst-nb forgets (it names a picture by its hash)."""
+    path = Path(app.env.doc2path(docname))
+    if path.suffix == ".ipynb":
+        alts = {}
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    content = base64.b64decode("".join(output["data"]["image/png"]))
+                    alts[hashlib.sha256(content).hexdigest()] = output["metadata"].get("image/png", {}).get("alt", "")
+        for picture in doctree.findall(nodes.image):
+            picture["alt"] = alts.get(Path(picture["uri"]).stem, picture.get("alt", ""))
+
+
+def name_folds(app, pagename, templatename, context, doctree):
+    """Give the folds of the sidebar, which have only a picture, a name."""
+    inner = context["generate_toctree_html"]
+
+    def generate(*arguments, **options):
+        return str(inner(*arguments, **options)).replace("<summary>", '<summary aria-label="More pages">')
+
+    context["generate_toctree_html"] = generate
 
 
 # ---------------------------------------------------------------------------------------------------------- docstrings
@@ -120,9 +160,10 @@ def shorten_signature(app, what, name, obj, options, signature, returns):
 def setup(app):
     """Register all this."""
     app.add_config_value("site_repository", Repository(""), "", [Repository])
-    app.add_config_value("site_sources", {}, "", [dict])
     app.connect("html-page-context", add_metadata, priority=900)
     app.connect("html-page-context", add_buttons, priority=901)
+    app.connect("html-page-context", name_folds, priority=902)
+    app.connect("doctree-resolved", describe_pictures)
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("autodoc-process-signature", shorten_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
