@@ -178,13 +178,14 @@ def test_a_phone_is_wide_enough(opened):
 
 
 def test_a_slider_keeps_its_length_while_its_number_grows(opened):
-    pages = [opened(player([str(10**k) for k in range(5)], start=0), width=width) for width in (720, 360)]
+    pages = [opened(player(["1", "1000000", "10000"], start=0), width=width) for width in (720, 360)]
     pages.append(opened(scripted(CONTROLS.replace("max: 1, step: 0.05", "max: 10000, step: 5")), width=360))
     for page in pages:
         slider = page.get_by_role("slider")
         before = slider.bounding_box()
-        slider.press("End")
-        assert slider.bounding_box() == before and overflow(page) == 0
+        for key in ("ArrowRight", "End"):
+            slider.press(key)
+            assert slider.bounding_box() == before and overflow(page) == 0
         shown = page.locator(".slider output")
         assert shown.text_content() == "10000" and shown.bounding_box()["height"] < 30  # on one line
 
