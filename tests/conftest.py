@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from tests.interactive.browser import chromium, opened  # noqa: F401 (for all that need a browser)
+from tests.interactive.browser import chromium, opened, pytest_collection_modifyitems  # noqa: F401 (for all tests)
 
 # The same examples at every run: a failure that an instructor sees is one that we can see too.
 settings.register_profile("course", deadline=None, derandomize=True, max_examples=40)

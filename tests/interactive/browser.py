@@ -4,6 +4,7 @@ Tests that ask for one of these fixtures carry the mark `browser`: `make test-la
 Without Chromium they are left out, and one line says so.
 """
 
+import importlib.util
 import os
 import shutil
 
@@ -18,14 +19,30 @@ def installed():
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
+@pytest.hookimpl(trylast=True)  # when -m has chosen
+def pytest_collection_modifyitems(config, items):
+    """Without Chromium, or what drives it, leave out what needs it, in one line."""
+    browser = [item for item in items if item.get_closest_marker("browser")]
+    missing = None if installed() else "there is no Chromium here (install it, or name it: make test-lab CHROMIUM=...)"
+    if not importlib.util.find_spec("playwright"):
+        missing = "playwright is not installed (make test-lab does it)"
+    if not browser or not missing:
+        return
+    items[:] = [item for item in items if item not in browser]
+    config.hook.pytest_deselected(items=browser)
+    said = f"Left out: {len(browser)} tests in a browser: {missing}."
+    if not items:
+        pytest.exit(said, returncode=0)
+    config.get_terminal_writer().line(f"\n{said}")
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """Start the browser, once for all tests."""
-    if not (path := installed()):
-        pytest.skip("left out: there is no Chromium here (install it, or name it: make test-lab CHROMIUM=...)")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="left out: playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] * ROOT)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=installed(), args=["--no-sandbox"] * ROOT)
         yield browser
         browser.close()
 
