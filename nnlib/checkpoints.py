@@ -17,7 +17,6 @@ from .backend import to_device, to_numpy
 from .layers import Layer
 from .model import Sequential, load_arrays, save_arrays
 from .optim import Optimizer
-from .parallel import SLICE
 
 FORMAT = 5  # of the files: how a run is described in them
 PROBES = 256  # training pictures that an augmentation is tried on
@@ -43,7 +42,7 @@ def describe(
             "optimizer": _in_words(optimizer),
             "epochs": str(epochs),
             "batch_size": str(batch_size),
-            "workers": "none" if workers is None else f"some, for slices of {SLICE}",  # how many makes no difference
+            "workers": "none" if workers is None else "some",  # how many makes no difference
             "clip_norm": str(clip_norm and float(clip_norm)),
             "training images": _array_in_words(train_images),
             "training labels": _array_in_words(train_labels.astype(np.int64)),  # 3 is 3, whatever integer holds it

@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 from .backend import get_array_module, to_device
 from .losses import check_labels, cross_entropy
 
-SLICE = 32  # samples: few enough for a processor's cache, many enough for an efficient product
+CACHED = 32  # samples: so few of them fit a processor's cache, layer after layer
 BLAS = ThreadpoolController()  # found once, since that takes milliseconds
 
 
@@ -25,8 +25,8 @@ class DataParallel:
     """Computes a model's gradients with several threads, which share its parameters; each has a memory of its own.
 
     workers: the number of threads; by default one for each core. slices: into how many parts a batch is cut, at most
-    one a sample; by default parts of up to 32 samples. On a GPU, which shares out its work itself, there is one worker,
-    and by default one slice.
+    one a sample; by default four of at least 16 samples, or more of at most 32. On a GPU, which shares out its work
+    itself, there is one worker, and by default one slice.
     The result depends on slices, in the last digits, but never on workers. Dropout draws for each slice anew.
     """
 
@@ -45,7 +45,8 @@ class DataParallel:
         if N == 0 or labels.shape != (N,):
             raise ValueError(f"expected samples (N, ...) and labels (N,) with N > 0, got {x.shape} and {labels.shape}")
         on_processor = get_array_module(x) is np
-        slices = min(self.slices or (math.ceil(N / SLICE) if on_processor else 1), N)
+        by_default = max(1, min(4, N // 16), math.ceil(N / CACHED)) if on_processor else 1
+        slices = min(self.slices or by_default, N)
         ends = [N * i // slices for i in range(slices + 1)]
         total = SumInOrder()
 
@@ -136,7 +137,7 @@ def forward_in_batches(model, x, batch_size: int, workers: int | None = None):
     if len(x) == 0 or batch_size < 1:
         raise ValueError(f"predict expects at least one sample and a batch_size above 0, got {len(x)}, {batch_size}")
     xp = get_array_module(to_device(x[:1]))
-    size = min(batch_size, SLICE) if xp is np else batch_size
+    size = min(batch_size, CACHED) if xp is np else batch_size
 
     def work(start: int):
         return model.forward(to_device(x[start : start + size]))

@@ -74,8 +74,8 @@ def fit(
     augment: `(images, rng) -> images`, applied to each training batch (see `nnlib.augment`).
     progress: show a bar and print one row an epoch. checkpoint: a file that is written after every epoch; where it
     exists, training goes on from there and ends with the same weights, bit for bit, as if it had never stopped.
-    workers: cut each batch into slices of up to 32 samples, and let as many threads take them (see `DataParallel`):
-    how many changes nothing but the time it takes. None: each batch in one piece.
+    workers: cut each batch into slices, and let as many threads take them (see `DataParallel`); how many changes
+    nothing but the time it takes. None: each batch in one piece.
 
     Returns the History. The stop button (KeyboardInterrupt) ends training early and just as cleanly.
     Raises ValueError for data that do not fit, and for a checkpoint of another network, data or settings (`patience`,

@@ -619,6 +619,8 @@ claim(
 # 3 of notebook 01; notebook 07 looks inside), a learning rate that climbs for a moment and
 # then fades along a cosine, and shifted pictures as before. Training stops early when three
 # epochs bring no better validation loss, and the weights of the best epoch are restored.
+# With `workers`, every core of the machine takes its share: each batch is cut into slices,
+# and their gradients are added, in the same order however many cores there are.
 #
 # Before a long training, the two cheap tests: the first loss near $\ln 10$, and twenty
 # pictures learnt by heart.
@@ -652,6 +654,7 @@ def train(model, epochs, training_set=training_set, progress=True):
         patience=3,
         rng=np.random.default_rng(SEED),
         progress=progress,
+        workers=nnlib.cores(),
     )
 
 

@@ -164,6 +164,22 @@ def test_there_are_as_many_threads_as_workers_and_no_more_than_slices():
     assert alive == [1] and share_out(None, [], workers=2) == []
 
 
+@pytest.mark.parametrize(
+    "count, sizes", [(1, [1]), (31, [31]), (32, [16] * 2), (50, [16, 17, 17]), (128, [32] * 4), (130, [26] * 5)]
+)
+def test_slices_by_default(count, sizes, monkeypatch):
+    model, x, labels = problem(dense, count, 0)
+    seen, forward = [], nnlib.Sequential.forward
+
+    def spy(model, x, training):
+        seen.append(len(x))
+        return forward(model, x, training)
+
+    monkeypatch.setattr(nnlib.Sequential, "forward", spy)
+    nnlib.DataParallel(model, 1).gradients(x, labels)
+    assert seen == sizes
+
+
 def test_results_come_in_the_order_of_the_tasks():
     results = share_out(lambda i: (time.sleep(0.002 * (7 - i)), i)[1], [(i,) for i in range(7)], workers=3)
     assert results == list(range(7))
@@ -226,7 +242,7 @@ def test_a_checkpoint_goes_on_with_another_number_of_workers_but_not_without(tmp
 
     monkeypatch.setattr(Checkpoint, "save", save_and_stop)
     fit(3, epochs=3, checkpoint=path)
-    with pytest.raises(ValueError, match="workers: some, for slices of 32 before, none now"):
+    with pytest.raises(ValueError, match="workers: some before, none now"):
         fit(None, epochs=3, checkpoint=path)
     monkeypatch.undo()
     history, again = fit(1, epochs=3, checkpoint=path)
