@@ -58,6 +58,22 @@ def test_random_numbers_of_the_gpu_follow_from_the_seed(gpu, layers, shape):
     np.testing.assert_allclose(first, second, rtol=1e-4)
 
 
+@NETWORKS
+@pytest.mark.parametrize("slices", [None, 3])
+def test_slices_add_up_on_the_gpu_too(gpu, layers, shape, slices):
+    rng = np.random.default_rng(1)
+    model, x = nnlib.Sequential(layers(rng, 0.0)), cupy.asarray(rng.random(shape, np.float32))
+    labels = cupy.asarray(rng.integers(0, 3, len(x)))
+    loss, dlogits = nnlib.cross_entropy(model.forward(x, training=True), labels)
+    model.backward(dlogits)
+    whole = {name: grad.get() for name, grad in model.named_gradients()}
+    sliced, _ = nnlib.DataParallel(model, workers=4, slices=slices).gradients(x, labels)
+    assert float(sliced) == pytest.approx(float(loss), rel=1e-4)
+    for name, grad in model.named_gradients():
+        np.testing.assert_allclose(grad.get(), whole[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(model.predict(x, 10, workers=4), model.predict(x), rtol=1e-3, atol=1e-5)
+
+
 def test_dropout_and_augmentation_keep_their_promises(gpu):
     x = cupy.ones((400, 100), np.float32)
     layer = nnlib.Dropout(0.25, rng=np.random.default_rng(0))

@@ -232,12 +232,18 @@ CHECKS = 6  # copied once by fit: of two sets the images, the labels, and an ima
 
 
 @NETWORKS
-def test_fit_waits_once_an_epoch(device, layers, shape):
+@pytest.mark.parametrize("workers", [None, 3])
+def test_fit_waits_once_an_epoch(device, layers, shape, workers):
     """To bring the losses home, of training and validation in one transfer."""
     for epochs in (1, 5):
         model, images, labels, rng = prepared(layers, shape)
         options = {"optimizer": nnlib.Adam(model), "epochs": epochs, "batch_size": 3, "rng": rng, "progress": False}
-        options |= {"augment": nnlib.random_shift, "clip_norm": 1.0, "schedule": nnlib.warmup_cosine()}
+        options |= {
+            "augment": nnlib.random_shift,
+            "clip_norm": 1.0,
+            "schedule": nnlib.warmup_cosine(),
+            "workers": workers,
+        }
         with strict_device.counted() as counts:
             fit(model, (images, labels), (images, labels), **options)
         assert len(counts.waits) == epochs, counts.waits
@@ -257,11 +263,23 @@ def test_prediction_and_evaluation_wait_once_however_many_batches(device):
     model, images, labels, _ = prepared(layers_for_pictures, (20, 6, 6, 2))
     for batch_size in (1, 20):
         with strict_device.counted() as counts:
-            model.predict(images, batch_size)
+            model.predict(images, batch_size, workers=3)
         assert len(counts.waits) == 1, counts.waits
         with strict_device.counted() as counts:
             nnlib.evaluate(model, images, labels, batch_size)
         assert len(counts.waits) == 1, counts.waits
+
+
+@NETWORKS
+def test_on_the_device_slices_are_what_they_are_here(device, layers, shape, monkeypatch):
+    gradients = []
+    for where in ("strict", "cpu"):
+        monkeypatch.setenv("NNLIB_DEVICE", where)
+        model, images, labels, _ = prepared(layers, shape, p=0.0)  # dropout would draw other numbers there
+        parallel = nnlib.DataParallel(model, workers=3, slices=4)
+        parallel.gradients(to_device(images), to_device(labels))
+        gradients.append([to_numpy(grad).tobytes() for _, grad in model.named_gradients()])
+    assert gradients[0] == gradients[1]
 
 
 def test_every_layer_runs_on_the_device(device, rng):
