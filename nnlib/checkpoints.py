@@ -24,7 +24,7 @@ NOT_SETTINGS = ("params", "grads", "saved", "rng", "model", "state", "steps")  #
 
 
 def describe(
-    data: tuple, optimizer: Optimizer, epochs, batch_size, schedule, clip_norm, augment, workers
+    data: tuple, optimizer: Optimizer, epochs, batch_size, schedule, clip_norm, augment, parallel
 ) -> dict[str, str]:
     """Return what must be equal when a run is resumed, each fact in words.
 
@@ -42,7 +42,7 @@ def describe(
             "optimizer": _in_words(optimizer),
             "epochs": str(epochs),
             "batch_size": str(batch_size),
-            "workers": "none" if workers is None else "some",  # how many makes no difference
+            "workers": _workers_in_words(parallel),
             "clip_norm": str(clip_norm and float(clip_norm)),
             "training images": _array_in_words(train_images),
             "training labels": _array_in_words(train_labels.astype(np.int64)),  # 3 is 3, whatever integer holds it
@@ -161,6 +161,13 @@ def _schedule_in_words(schedule, steps: int) -> str:
     factors = np.array([schedule(step, steps) for step in range(steps)], np.float64)
     few = ", ".join(f"{factors[step]:.3g}" for step in (0, steps // 2, steps - 1))
     return f"one of factors {few} at first, half-way and at last, with checksum {zlib.crc32(factors):08x}"
+
+
+def _workers_in_words(parallel) -> str:
+    """Tell what the last digits depend on: the slices, and neither how many workers there are nor where."""
+    if parallel is None:
+        return "none"
+    return "some" if parallel.slices is None else f"some, with {parallel.slices} slices"
 
 
 def _augment_in_words(augment, images) -> str:

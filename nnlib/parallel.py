@@ -41,33 +41,47 @@ class DataParallel:
         x: (N, ...) uint8 or float; labels: (N,) integers. Raises ValueError for others, and what a layer raises; the
         `grads` are then as they were. `fit` has checked its labels once and passes validate=False.
         """
-        N = len(x)
-        if N == 0 or labels.shape != (N,):
-            raise ValueError(f"expected samples (N, ...) and labels (N,) with N > 0, got {x.shape} and {labels.shape}")
         on_processor = get_array_module(x) is np
-        by_default = max(1, min(4, N // 16), math.ceil(N / CACHED)) if on_processor else 1
-        slices = min(self.slices or by_default, N)
-        ends = [N * i // slices for i in range(slices + 1)]
+        ends = cut(x, labels, self.slices)
         total = SumInOrder()
 
         def work(place: int, twin):
             part = slice(ends[place], ends[place + 1])
-            logits = twin.forward(x[part], training=True)
-            if validate:
-                check_labels(labels[part], logits.shape[1])
-            loss, dlogits = cross_entropy(logits, labels[part], validate=False)
-            share = len(logits) / N
-            dlogits *= share  # what was a mean over the slice becomes its part of the mean over the batch
-            twin.backward(dlogits)
-            total.add(place, [grad for _, grad in twin.named_gradients()])
-            return loss * share, (logits.argmax(axis=1) == labels[part]).sum()
+            loss, right, gradients = slice_gradients(twin, x[part], labels[part], len(x), validate)
+            total.add(place, gradients)
+            return loss, right
 
         # The twins are made here, one after the other: so dropout draws the same, whoever takes which slice.
-        tasks = ((place, self.model.twin()) for place in range(slices))
+        tasks = ((place, self.model.twin()) for place in range(len(ends) - 1))
         workers = (self.workers or cores()) if on_processor else 1
         losses, right = zip(*share_out(work, tasks, workers), strict=True)
         self.model.set_gradients(total.arrays)
         return sum(losses), sum(right)
+
+
+def cut(x, labels, slices: int | None = None) -> list[int]:
+    """Return where the slices of a batch begin, and where the last one ends. slices: see `DataParallel`.
+
+    Raises ValueError unless x is (N, ...) and labels (N,), with N > 0.
+    """
+    N = len(x)
+    if N == 0 or labels.shape != (N,):
+        raise ValueError(f"expected samples (N, ...) and labels (N,) with N > 0, got {x.shape} and {labels.shape}")
+    by_default = max(1, min(4, N // 16), math.ceil(N / CACHED)) if get_array_module(x) is np else 1
+    slices = min(slices or by_default, N)
+    return [N * i // slices for i in range(slices + 1)]
+
+
+def slice_gradients(twin, x, labels, N: int, validate: bool = True) -> tuple:
+    """Return what a slice adds to a batch of N: (its part of the mean loss, right answers, list of gradients)."""
+    logits = twin.forward(x, training=True)
+    if validate:
+        check_labels(labels, logits.shape[1])
+    loss, dlogits = cross_entropy(logits, labels, validate=False)
+    share = len(logits) / N
+    dlogits *= share  # what was a mean over the slice becomes its part of the mean over the batch
+    twin.backward(dlogits)
+    return loss * share, (logits.argmax(axis=1) == labels).sum(), [grad for _, grad in twin.named_gradients()]
 
 
 def share_out(function: Callable, tasks: Iterable[tuple], workers: int) -> list:

@@ -18,7 +18,7 @@ from .checkpoints import Checkpoint, describe
 from .losses import check_labels, cross_entropy
 from .model import Sequential
 from .optim import Optimizer, Schedule, clip_grad_norm
-from .parallel import DataParallel, forward_in_batches
+from .parallel import DataParallel, cores, forward_in_batches
 
 HEADER = "epoch   train loss  accuracy   validation loss  accuracy   learning rate"
 
@@ -65,6 +65,7 @@ def fit(
     progress: bool = True,
     checkpoint: str | Path | None = None,
     workers: int | None = None,
+    parallel=None,
 ) -> History:
     """Train a model, watch it on validation data, and leave it with the weights of its best epoch.
 
@@ -76,6 +77,8 @@ def fit(
     exists, training goes on from there and ends with the same weights, bit for bit, as if it had never stopped.
     workers: cut each batch into slices, and let as many threads take them (see `DataParallel`); how many changes
     nothing but the time it takes. None: each batch in one piece.
+    parallel: instead of workers, whatever is to compute the gradients: `DataParallel(model, ...)`, or
+    `ClusterParallel(model, client)` for the machines of a cluster. Equal slices give equal weights, bit for bit.
 
     Returns the History. The stop button (KeyboardInterrupt) ends training early and just as cleanly.
     Raises ValueError for data that do not fit, and for a checkpoint of another network, data or settings (`patience`,
@@ -84,11 +87,15 @@ def fit(
     images, labels = _checked(model, *train, "training")
     validation = _checked(model, *validation, "validation")
     _check_settings(model, optimizer, checkpoint, epochs=epochs, batch_size=batch_size, patience=patience)
+    _check_parallel(model, workers, parallel)
     history, best, base_lr, steps = History(), None, optimizer.lr, math.ceil(len(images) / batch_size)
-    gradients = _whole_batch(model) if workers is None else DataParallel(model, workers).gradients
+    if parallel is None and workers is not None:
+        parallel = DataParallel(model, workers)
+    gradients = _whole_batch(model) if parallel is None else parallel.gradients
+    threads = None if parallel is None else parallel.workers or cores()
     if checkpoint is not None:
         data = (images, labels, *validation)
-        run = describe(data, optimizer, epochs, batch_size, schedule, clip_norm, augment, workers)
+        run = describe(data, optimizer, epochs, batch_size, schedule, clip_norm, augment, parallel)
         checkpoint = Checkpoint(checkpoint, model, optimizer, rng, run)
         best = checkpoint.resume(history)
     bar = _announce(progress, len(history.seconds), epochs, steps)
@@ -112,7 +119,7 @@ def fit(
                 losses.append(loss * len(rows))  # stays on the device: reading it now would make a GPU wait
                 correct += right
                 bar.update()
-            logits = forward_in_batches(model, validation[0], 512, workers)
+            logits = forward_in_batches(model, validation[0], 512, threads)
             # all that the epoch has measured, in one transfer: the one time that a GPU is waited for
             numbers = _fetch([*losses, correct, *_measure(logits, validation[1])])
             _record(history, numbers, len(images), optimizer.lr, time.perf_counter() - began)
@@ -198,6 +205,14 @@ def _check_settings(model: Sequential, optimizer: Optimizer, checkpoint, **numbe
         raise ValueError("the optimizer belongs to another model: make it of this one, e.g. Adam(model)")
     if checkpoint is not None and not Path(checkpoint).resolve().parent.is_dir():
         raise FileNotFoundError(f"the folder of checkpoint={str(checkpoint)!r} does not exist: make it first")
+
+
+def _check_parallel(model: Sequential, workers: int | None, parallel) -> None:
+    """Raise ValueError where both are given, or a `parallel` that computes another model's gradients."""
+    if workers is not None and parallel is not None:
+        raise ValueError("give workers or parallel, not both: parallel=DataParallel(model, workers)")
+    if parallel is not None and parallel.model is not model:
+        raise ValueError(f"parallel belongs to another model: make a {type(parallel).__name__} of this one")
 
 
 def _announce(progress: bool, start: int, epochs: int, steps: int) -> tqdm:
