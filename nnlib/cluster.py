@@ -2,10 +2,9 @@
 
 Its one idea: what is added, and in which order, is settled by the slices alone, as in `DataParallel`. So a cluster may
 share them out as it likes, and begin a slice again elsewhere when a worker dies: the gradient is the same, bit for bit.
-All of that (scheduling, retries, a dashboard) is Dask's; the slicing and the adding are ours.
+All of that is Dask's: scheduling, retries, a dashboard; the slicing and the adding are ours.
 """
 
-import contextlib
 import functools
 import hashlib
 import io
@@ -27,15 +26,17 @@ try:
 except ImportError as error:
     raise ImportError("nnlib.cluster needs Dask: pip install -e '.[dask]' (or make setup-grade)") from error
 
+DIFFERENT = "here is {}; {}: the gradients would not be the same"
+GONE = "the scheduler is gone: start it and its workers, connect a new Client, call fit again (a checkpoint goes on)"
+
 
 class ClusterParallel:
     """Computes a model's gradients on the workers of a Dask cluster: bit for bit those of `DataParallel`.
 
     client: a `distributed.Client`, connected. slices: as in `DataParallel`, by default too.
-    In each step the weights go out once, then travel from worker to worker; each slice of the batch goes with its task,
-    and its gradients come back. Nothing stays on a worker: one that dies costs time and no number, one that joins late
-    helps at the next step. (Data placed there once would save the way of the pictures, which as bytes weigh less than
-    most weights; but what `augment` makes is new in every step, and what a dead worker held would be lost.)
+    In each step the weights go out once and travel on from worker to worker; each slice goes with its task, and its
+    gradients come back. No data are placed for good: as bytes, pictures weigh less than most weights, `augment` makes
+    new ones each time, and so a worker that dies holds nothing that is missed, and one that joins late helps at once.
     Raises RuntimeError for a cluster without workers, and for workers with another nnlib, NumPy or Python, named.
     """
 
@@ -44,44 +45,33 @@ class ClusterParallel:
     def __init__(self, model, client: distributed.Client, slices: int | None = None):
         check_count("slices", slices)
         self.model, self.client, self.slices = model, client, slices
-
-        def tell():  # inside of a function, so it is sent whole: an older nnlib need not have it
-            with contextlib.suppress(ImportError):
-                from nnlib.cluster import version
-
-                return version()
-            return "no nnlib.cluster"
-
-        versions = client.run(tell)
+        # a lambda is sent whole, so that a worker whose nnlib has no such module can answer too
+        versions = client.run(lambda: __import__("nnlib.cluster").cluster.version(), on_error="return")
         if not versions:
             raise RuntimeError("the cluster has no workers yet: start some (dask worker ADDRESS --nthreads 1)")
         if others := [f"{address} has {theirs}" for address, theirs in versions.items() if theirs != version()]:
-            raise RuntimeError(f"here is {version()}; {'; '.join(others)}: the gradients would not be the same")
+            raise RuntimeError(DIFFERENT.format(version(), "; ".join(others)))
 
     def gradients(self, x, labels, *, validate: bool = True):
         """Return (mean cross-entropy in nats, number of right answers) of a batch, and assign every layer's `grads`.
 
-        As `DataParallel.gradients`. Also raises ConnectionError when the scheduler is gone, RuntimeError when a worker
-        has joined that has another version, and what Dask raises for a task that its workers die of again and again.
+        As `DataParallel.gradients`. Raises ConnectionError too when the scheduler is gone, RuntimeError when a worker
+        of another version has joined, and what Dask raises for a task that its workers die of again and again.
         """
         ends, labels = cut(x, labels, self.slices), to_numpy(labels)
-        weights = [to_numpy(param) for _, param in self.model.named_parameters()]
-        submit = functools.partial(self.client.submit, pure=False)
+        weights, submit = [to_numpy(param) for _, param in self.model.named_parameters()], self.client.submit
         try:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):  # weights may be large
-                weights = submit(list, weights)  # a task too: the scheduler can send what is in it again
+                weights = submit(list, weights, pure=False)  # a task: the scheduler can send its content again
                 tasks = []
                 for start, end in itertools.pairwise(ends):
                     part = to_numpy(x[start:end]), labels[start:end], len(x), validate
-                    tasks.append(submit(_work, version(), _pack(self.model.twin()), weights, *part))
+                    tasks.append(submit(_work, version(), _pack(self.model.twin()), weights, *part, pure=False))
             losses, right, gradients = zip(*self.client.gather(tasks), strict=True)
         except (CancelledError, OSError, RuntimeError) as error:
             if self.client.status == "running" and not isinstance(error, CancelledError):
                 raise  # the error of a task
-            raise ConnectionError(
-                "the scheduler of the cluster is gone. Start it and its workers again, connect a new Client, and call"
-                " fit once more: with a checkpoint it goes on after the last finished epoch"
-            ) from error
+            raise ConnectionError(GONE) from error
         total = SumInOrder()
         for place, arrays in enumerate(gradients):
             total.add(place, arrays if place else [array.copy() for array in arrays])  # what arrives may be read-only
@@ -93,44 +83,37 @@ class ClusterParallel:
 def version() -> str:
     """Say in words what the last digits of a gradient depend on: the sources of nnlib, NumPy, Python."""
     source = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
-    checksum = hashlib.sha256(source).hexdigest()[:8]
-    return f"nnlib {checksum}, NumPy {np.__version__}, Python {platform.python_version()}"
+    return f"nnlib {hashlib.sha256(source).hexdigest()[:8]}, NumPy {np.__version__}, Python {platform.python_version()}"
 
 
-@functools.cache
-def _one_blas_thread():
-    return BLAS.limit(limits=1, user_api="blas")  # for good: Dask gives one core to each thread of a worker
+_one_blas_thread = functools.cache(lambda: BLAS.limit(limits=1, user_api="blas"))  # for good, in a worker's process
 
 
 def _work(expected: str, packed: bytes, weights: list, x, labels, N: int, validate: bool):
     if version() != expected:  # it joined late
-        where = distributed.get_worker().address
-        raise RuntimeError(f"here is {expected}; {where} has {version()}: the gradients would not be the same")
+        raise RuntimeError(DIFFERENT.format(expected, f"{distributed.get_worker().address} has {version()}"))
     _one_blas_thread()
     weights, x, labels = [to_device(array) for array in weights], to_device(x), to_device(labels)
-    loss, right, gradients = slice_gradients(_Unpack(packed, weights).load(), x, labels, N, validate)
+    loss, right, gradients = slice_gradients(_unpack(packed, weights), x, labels, N, validate)
     return to_numpy(loss)[()], to_numpy(right)[()], [to_numpy(array) for array in gradients]
 
 
 def _pack(twin) -> bytes:
     """Pickle a model without its parameters, which go another way, and without its gradients and memories."""
-    file = io.BytesIO()
-    pickler = _Pack(file)
-    pickler.places = {id(grad): -1 for _, grad in twin.named_gradients()} | {id(it.saved): -1 for it in twin.layers}
-    pickler.places |= {id(param): i for i, (_, param) in enumerate(twin.named_parameters())}
-    pickler.dump(twin)
+    places = {id(grad): -1 for _, grad in twin.named_gradients()} | {id(it.saved): -1 for it in twin.layers}
+    places |= {id(param): i for i, (_, param) in enumerate(twin.named_parameters())} | {id(None): None}
+
+    class Pickler(cloudpickle.Pickler):  # cloudpickle, because a layer may be one of the notebook's own
+        def persistent_id(self, thing):
+            return places.get(id(thing))
+
+    Pickler(file := io.BytesIO()).dump(twin)
     return file.getvalue()
 
 
-class _Pack(cloudpickle.Pickler):  # cloudpickle, because a layer may be one of the notebook's own
-    def persistent_id(self, thing):
-        return None if thing is None else self.places.get(id(thing))
+def _unpack(packed: bytes, weights: list):
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, place):
+            return None if place < 0 else weights[place]
 
-
-class _Unpack(pickle.Unpickler):
-    def __init__(self, packed: bytes, weights: list):
-        super().__init__(io.BytesIO(packed))
-        self.weights = weights
-
-    def persistent_load(self, place):
-        return None if place < 0 else self.weights[place]
+    return Unpickler(io.BytesIO(packed)).load()

@@ -17,6 +17,7 @@ from .questions import occluder, step_size
 from .softmax_explorer import softmax_explorer
 from .through_time import backward_steps
 from .valley import valley
+from .workers import ring, scaling
 
 __all__ = [
     "Figure",
@@ -35,7 +36,9 @@ __all__ = [
     "photo_lab",
     "player",
     "png",
+    "ring",
     "save_page",
+    "scaling",
     "softmax_explorer",
     "step_size",
     "valley",

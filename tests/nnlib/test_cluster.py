@@ -96,7 +96,7 @@ def test_only_the_weights_are_heavy():
     model.forward(x, training=True)
     twin = model.twin()
     assert len(cluster._pack(twin)) < 2000 < 80 * 300
-    again = cluster._Unpack(cluster._pack(twin), [param for _, param in model.named_parameters()]).load()
+    again = cluster._unpack(cluster._pack(twin), [param for _, param in model.named_parameters()])
     for (name, param), (other, its) in zip(model.named_parameters(), again.named_parameters(), strict=True):
         assert name == other and its is param
 
@@ -264,16 +264,11 @@ def test_a_scheduler_that_goes_away_and_a_worker_of_another_nnlib(by_hand, tmp_p
     quiet, path = fit(lambda model: nnlib.DataParallel(model, 1), epochs=3), tmp_path / "run.npz"
     for start in (by_hand.scheduler, by_hand.worker, by_hand.worker):
         start()
-    with distributed.Client(by_hand.address, timeout=30) as client:
+    with distributed.Client(by_hand.address, timeout=10) as client:
         client.wait_for_workers(2, timeout=30)
-        with pytest.raises(ConnectionError, match="the scheduler of the cluster is gone"):
+        with pytest.raises(ConnectionError, match="the scheduler is gone"):
             gone = {6: [(0.0, by_hand.processes[0].kill)]}  # in the second epoch
             fit(lambda model: Eventful(cluster.ClusterParallel(model, client), gone), epochs=3, checkpoint=path)
-        with pytest.raises(ConnectionError, match="the scheduler of the cluster is gone"):
-            model, x, labels = problem(dense, 40, 0)
-            parallel = cluster.ClusterParallel.__new__(cluster.ClusterParallel)
-            parallel.model, parallel.client, parallel.slices = model, client, None
-            parallel.gradients(x, labels)
     by_hand.end()
     for start in (by_hand.scheduler, by_hand.worker):
         start()
@@ -283,9 +278,10 @@ def test_a_scheduler_that_goes_away_and_a_worker_of_another_nnlib(by_hand, tmp_p
         shutil.copytree(ROOT / "nnlib", tmp_path / "other" / "nnlib")
         with open(tmp_path / "other" / "nnlib" / "losses.py", "a") as file:
             file.write("# another nnlib\n")
+        model, x, labels = problem(dense, 40, 0)
         parallel = cluster.ClusterParallel(model, client, 4)
         parallel.gradients(x, labels)
-        by_hand.worker(path=tmp_path / "other")
+        by_hand.worker(path=tmp_path / "other")  # it joins late
         with pytest.raises(RuntimeError, match=r"here is nnlib \w{8}.*; tcp://\S+ has nnlib \w{8}"):
             end = time.monotonic() + 30
             while time.monotonic() < end:

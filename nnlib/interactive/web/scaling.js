@@ -1,0 +1,103 @@
+// The clock of a step with many workers: to compute is shared out, to talk is not. A server, or a ring.
+
+nn.figure((root, data) => {
+  const { counts } = data;
+  const box = { x: 46, y: 10, width: 630, height: 240 };
+  const canvas = nn.canvas(690, 300, "Speed-up against workers. Click a number of workers, or use the arrow keys.");
+  const TOP = 1000;
+
+  // The same model as nnlib.interactive.workers.talking: seconds in which the gradients are added up and handed back.
+  const talk = {
+    server: (w, { size, bandwidth, latency }) => (w > 1 ? 2 * (latency + (w - 1) * size / bandwidth) : 0),
+    ring: (w, { size, bandwidth, latency }) => 2 * (w - 1) * (latency + size / w / bandwidth),
+  };
+
+  // Sliders in tenths of a power of ten.
+  const power = (tenths) => 10 ** (tenths / 10);
+  const short = (value) => (value >= 100 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(2))));
+  const slider = (label, min, max, value, format) => nn.slider({ label, min, max, value, format, oninput: show });
+  const workers = slider("workers", 0, counts.length - 1, data.workers, (i) => counts[i].toLocaleString("en"));
+  const line = slider("line (Gbit/s)", -10, 20, data.gigabits, (i) => short(power(i)));
+  const latency = slider("latency (ms)", -60, -20, data.latency, (i) => short(1000 * power(i)));
+  const network = slider("parameters", 30, 90, data.parameters, (i) => short(power(i)));
+  const alone = slider("one worker's step (ms)", -30, 20, data.seconds, (i) => short(1000 * power(i)));
+
+  const setting = () => ({
+    size: 4 * power(network.value), bandwidth: power(line.value) * 1e9 / 8, latency: power(latency.value),
+    seconds: power(alone.value),
+  });
+  const speedUp = (scheme, w, now) => now.seconds / (now.seconds / w + talk[scheme](w, now));
+
+  nn.drag(canvas, {
+    onpoint: ({ x }) => choose(counts.map((w) => Math.abs(across(w) - x))),
+    onarrow: (dx, dy) => { workers.value += dx - dy; show(); },
+  });
+  function choose(distances) {
+    workers.value = distances.indexOf(Math.min(...distances));
+    show();
+  }
+  const across = (w) => box.x + (Math.log10(w) / 3) * box.width;
+  const up = (s) => box.y + box.height * (1 - (Math.log10(Math.max(s, 0.1)) + 1) / (Math.log10(TOP) + 1));
+
+  function drawChart(now) {
+    const { ctx, width, height } = canvas;
+    const { text, muted, grid, accent, warm, cool } = nn.colours();
+    ctx.clearRect(0, 0, width, height);
+    Object.assign(ctx, { fillStyle: muted, strokeStyle: grid, lineWidth: 1, textBaseline: "middle", textAlign: "right" });
+    const draw = (points) => {
+      ctx.beginPath();
+      points.forEach((point) => ctx.lineTo(...point));
+      ctx.stroke();
+    };
+    for (const s of [0.1, 1, 10, 100, 1000]) {
+      ctx.fillText(String(s), box.x - 5, up(s));
+      draw([[box.x, up(s)], [box.x + box.width, up(s)]]);
+    }
+    ctx.textAlign = "center";
+    for (const w of [1, 10, 100, 1000]) ctx.fillText(String(w), across(w), box.y + box.height + 14);
+    ctx.fillText("workers; upwards, the speed-up", box.x + box.width / 2, box.y + box.height + 32);
+    ctx.setLineDash([2, 4]);
+    ctx.strokeStyle = text;
+    draw(counts.map((w) => [across(w), up(w)]));
+    ctx.setLineDash([]);
+    const chosen = counts[workers.value];
+    Object.assign(ctx, { strokeStyle: accent, lineWidth: 2 });
+    draw([[across(chosen), box.y], [across(chosen), box.y + box.height]]);
+    for (const [scheme, colour, dash] of [["server", cool, [6, 4]], ["ring", warm, []]]) {
+      Object.assign(ctx, { strokeStyle: colour, fillStyle: colour, lineWidth: 2.5 });
+      ctx.setLineDash(dash);
+      draw(counts.map((w) => [across(w), up(speedUp(scheme, w, now))]));
+      ctx.setLineDash([]);
+      ctx.beginPath(); // a square on the server's curve, a disc on the ring's: not told apart by colour alone
+      const [x, y] = [across(chosen), up(speedUp(scheme, chosen, now))];
+      if (scheme === "ring") ctx.arc(x, y, 5, 0, 2 * Math.PI);
+      else ctx.rect(x - 5, y - 5, 10, 10);
+      ctx.fill();
+    }
+  }
+
+  const cell = (tag, ...inside) => nn.element(tag, {}, ...inside);
+  const lines = [["■", "cool", "server"], ["●", "warm", "ring"]].map(([mark, colour, scheme]) => {
+    const outputs = ["compute", "talk", "speed-up", "best"].map((what) => nn.output(`${scheme}: ${what}`));
+    const sign = nn.element("span", { style: `color: var(--${colour})` }, mark);
+    const name = nn.element("th", { style: "text-align: left" }, sign, ` ${scheme}`);
+    return { scheme, outputs, element: cell("tr", name, ...outputs.map(({ element }) => cell("td", element))) };
+  });
+
+  function show() {
+    const [now, w] = [setting(), counts[workers.value]];
+    for (const { scheme, outputs } of lines) {
+      const speeds = counts.map((count) => speedUp(scheme, count, now));
+      const best = speeds.indexOf(Math.max(...speeds));
+      const milliseconds = (seconds) => `${(1000 * seconds).toPrecision(4)} ms`;
+      [milliseconds(now.seconds / w), milliseconds(talk[scheme](w, now)), speedUp(scheme, w, now).toPrecision(4),
+        `${counts[best]} workers, ${speeds[best].toPrecision(4)} times`].forEach((text, i) => { outputs[i].text = text; });
+    }
+    drawChart(now);
+  }
+
+  const head = cell("tr", cell("td"), ...["computing", "talking", "speed-up", "at best"].map((name) => cell("th", name)));
+  const legend = cell("small", "Dotted: perfect sharing. One batch is shared out among all workers.");
+  nn.add(root, canvas, nn.row(workers, line, latency, network, alone), cell("table", head, ...lines), legend);
+  nn.draw(show);
+});
