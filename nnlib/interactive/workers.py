@@ -45,8 +45,8 @@ def scaling(parameters: int, seconds: float, *, workers: int = 16, gigabits: flo
     data |= {name: round(10 * np.log10(value)) for name, (value, _, _) in bounds.items()}  # in tenths of a power of ten
     alt = (
         "Speed-up against the number of workers, from 1 to 1000, both axes logarithmic: a server's curve rises and "
-        "soon falls again, a ring's goes on longer, and both stay below the line of perfect sharing. Sliders change the "
-        "workers, the line, the latency, the network and one worker's time."
+        "soon falls again, a ring's goes on longer, and both stay below the line of perfect sharing. Sliders change "
+        "the workers, the line, the latency, the network and one worker's time."
     )
     still = png(_still_scaling(parameters, seconds, latency))
     return Figure("scaling", data, png=still, alt=alt, height=520)

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def local():
     """A cluster of two processes on this machine, whose Dask says nothing."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options, silence_logs=logging.CRITICAL) as local:
         yield local
 
@@ -210,7 +210,7 @@ def test_workers_of_another_version_are_refused_by_name(client, monkeypatch):
 
 def test_a_cluster_without_workers_and_dask_without_dask(monkeypatch):
     with (
-        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
         distributed.Client(empty) as client,
         pytest.raises(RuntimeError, match="no workers yet: start some"),
     ):

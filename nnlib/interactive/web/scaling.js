@@ -2,7 +2,7 @@
 
 nn.figure((root, data) => {
   const { counts } = data;
-  const box = { x: 46, y: 10, width: 630, height: 240 };
+  const box = { x: 46, y: 10, width: 620, height: 240 };
   const canvas = nn.canvas(690, 300, "Speed-up against workers. Click a number of workers, or use the arrow keys.");
   const TOP = 1000;
 
@@ -19,7 +19,7 @@ nn.figure((root, data) => {
   const workers = slider("workers", 0, counts.length - 1, data.workers, (i) => counts[i].toLocaleString("en"));
   const line = slider("line (Gbit/s)", -10, 20, data.gigabits, (i) => short(power(i)));
   const latency = slider("latency (ms)", -60, -20, data.latency, (i) => short(1000 * power(i)));
-  const network = slider("parameters", 30, 90, data.parameters, (i) => short(power(i)));
+  const network = slider("weights (millions)", 30, 90, data.parameters, (i) => short(power(i) / 1e6));
   const alone = slider("one worker's step (ms)", -30, 20, data.seconds, (i) => short(1000 * power(i)));
 
   const setting = () => ({
@@ -78,26 +78,28 @@ nn.figure((root, data) => {
 
   const cell = (tag, ...inside) => nn.element(tag, {}, ...inside);
   const lines = [["■", "cool", "server"], ["●", "warm", "ring"]].map(([mark, colour, scheme]) => {
-    const outputs = ["compute", "talk", "speed-up", "best"].map((what) => nn.output(`${scheme}: ${what}`));
+    const outputs = ["talk", "speed-up", "best"].map((what) => nn.output(`${scheme}: ${what}`));
     const sign = nn.element("span", { style: `color: var(--${colour})` }, mark);
     const name = nn.element("th", { style: "text-align: left" }, sign, ` ${scheme}`);
     return { scheme, outputs, element: cell("tr", name, ...outputs.map(({ element }) => cell("td", element))) };
   });
 
+  const compute = nn.output("compute");
   function show() {
     const [now, w] = [setting(), counts[workers.value]];
     for (const { scheme, outputs } of lines) {
       const speeds = counts.map((count) => speedUp(scheme, count, now));
       const best = speeds.indexOf(Math.max(...speeds));
       const milliseconds = (seconds) => `${(1000 * seconds).toPrecision(4)} ms`;
-      [milliseconds(now.seconds / w), milliseconds(talk[scheme](w, now)), speedUp(scheme, w, now).toPrecision(4),
-        `${counts[best]} workers, ${speeds[best].toPrecision(4)} times`].forEach((text, i) => { outputs[i].text = text; });
+      [milliseconds(talk[scheme](w, now)), speedUp(scheme, w, now).toPrecision(4),
+        `${speeds[best].toPrecision(4)} with ${counts[best]}`].forEach((text, i) => { outputs[i].text = text; });
+      compute.text = milliseconds(now.seconds / w);
     }
     drawChart(now);
   }
 
-  const head = cell("tr", cell("td"), ...["computing", "talking", "speed-up", "at best"].map((name) => cell("th", name)));
-  const legend = cell("small", "Dotted: perfect sharing. One batch is shared out among all workers.");
+  const head = cell("tr", cell("td"), ...["talking", "speed-up", "at best"].map((name) => cell("th", name)));
+  const legend = cell("small", "Each worker computes for ", compute.element, ". Dotted: perfect sharing.");
   nn.add(root, canvas, nn.row(workers, line, latency, network, alone), cell("table", head, ...lines), legend);
   nn.draw(show);
 });
