@@ -5,6 +5,8 @@ share them out as it likes, and begin a slice again elsewhere when a worker dies
 All of that is Dask's: scheduling, retries, a dashboard; the slicing and the adding are ours.
 """
 
+import contextlib
+import ctypes
 import functools
 import hashlib
 import io
@@ -33,10 +35,10 @@ GONE = "the scheduler is gone: start it and its workers, connect a new Client, c
 class ClusterParallel:
     """Computes a model's gradients on the workers of a Dask cluster: bit for bit those of `DataParallel`.
 
-    client: a `distributed.Client`, connected. slices: as in `DataParallel`, by default too.
-    In each step the weights go out once and travel on from worker to worker; each slice goes with its task, and its
-    gradients come back. No data are placed for good: as bytes, pictures weigh less than most weights, `augment` makes
-    new ones each time, and so a worker that dies holds nothing that is missed, and one that joins late helps at once.
+    client: a `distributed.Client`. slices: as in `DataParallel`. In each step the weights go out once and travel from
+    worker to worker; each slice goes with its task, and its gradients come back. No data stay there: as bytes, pictures
+    weigh less than most weights, `augment` makes new ones each time, and so a worker that dies holds nothing that is
+    missed, and one that joins late helps at once.
     Raises RuntimeError for a cluster without workers, and for workers with another nnlib, NumPy or Python, named.
     """
 
@@ -69,9 +71,9 @@ class ClusterParallel:
                     tasks.append(submit(_work, version(), _pack(self.model.twin()), weights, *part, pure=False))
             losses, right, gradients = zip(*self.client.gather(tasks), strict=True)
         except (CancelledError, OSError, RuntimeError) as error:
-            if self.client.status == "running" and not isinstance(error, CancelledError):
-                raise  # the error of a task
-            raise ConnectionError(GONE) from error
+            if self.client.status != "running" or isinstance(error, CancelledError):
+                raise ConnectionError(GONE) from error
+            raise  # the error of a task
         total = SumInOrder()
         for place, arrays in enumerate(gradients):
             total.add(place, arrays if place else [array.copy() for array in arrays])  # what arrives may be read-only
@@ -82,17 +84,22 @@ class ClusterParallel:
 @functools.cache
 def version() -> str:
     """Say in words what the last digits of a gradient depend on: the sources of nnlib, NumPy, Python."""
-    source = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
-    return f"nnlib {hashlib.sha256(source).hexdigest()[:8]}, NumPy {np.__version__}, Python {platform.python_version()}"
+    source = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
+    return f"nnlib {source.hexdigest()[:8]}, NumPy {np.__version__}, Python {platform.python_version()}"
 
 
-_one_blas_thread = functools.cache(lambda: BLAS.limit(limits=1, user_api="blas"))  # for good, in a worker's process
+@functools.cache
+def _settle():
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # where there is no glibc
+        for what, size in ((-1, 1 << 30), (-3, 1 << 25)):  # trim, mmap: Dask has memory handed back at once, and
+            ctypes.CDLL(None).mallopt(what, size)  # fetching it anew was measured to take half of a worker's time
+    return BLAS.limit(limits=1, user_api="blas")  # for good: Dask gives one core to each thread of a worker
 
 
 def _work(expected: str, packed: bytes, weights: list, x, labels, N: int, validate: bool):
     if version() != expected:  # it joined late
         raise RuntimeError(DIFFERENT.format(expected, f"{distributed.get_worker().address} has {version()}"))
-    _one_blas_thread()
+    _settle()
     weights, x, labels = [to_device(array) for array in weights], to_device(x), to_device(labels)
     loss, right, gradients = slice_gradients(_unpack(packed, weights), x, labels, N, validate)
     return to_numpy(loss)[()], to_numpy(right)[()], [to_numpy(array) for array in gradients]
@@ -100,8 +107,9 @@ def _work(expected: str, packed: bytes, weights: list, x, labels, N: int, valida
 
 def _pack(twin) -> bytes:
     """Pickle a model without its parameters, which go another way, and without its gradients and memories."""
-    places = {id(grad): -1 for _, grad in twin.named_gradients()} | {id(it.saved): -1 for it in twin.layers}
-    places |= {id(param): i for i, (_, param) in enumerate(twin.named_parameters())} | {id(None): None}
+    for layer in twin.layers:
+        layer.grads, layer.saved = {}, None
+    places = {id(param): i for i, (_, param) in enumerate(twin.named_parameters())}
 
     class Pickler(cloudpickle.Pickler):  # cloudpickle, because a layer may be one of the notebook's own
         def persistent_id(self, thing):
@@ -113,7 +121,6 @@ def _pack(twin) -> bytes:
 
 def _unpack(packed: bytes, weights: list):
     class Unpickler(pickle.Unpickler):
-        def persistent_load(self, place):
-            return None if place < 0 else weights[place]
+        persistent_load = staticmethod(weights.__getitem__)
 
     return Unpickler(io.BytesIO(packed)).load()
