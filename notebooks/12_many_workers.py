@@ -31,6 +31,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,7 +47,9 @@ rng = np.random.default_rng(SEED)
 
 data = load_dataset("fashion_mnist")
 full = data.source != "sample"
-(train_images, train_labels), (validation_images, validation_labels) = data.split(1 / 6, rng)
+(train_images, train_labels), (validation_images, validation_labels) = data.split(
+    1 / 6, rng
+)
 print("training:  ", train_images.shape)
 print("validation:", validation_images.shape)
 
@@ -121,7 +124,7 @@ for axes, values, title in zip(grid, shown, titles, strict=True):
 plots.show(
     figure,
     alt="Three pictures of the gradient for the weights of one hidden unit, red up and "
-    "blue down: of one half of a batch, of the other half, and of both, which is their sum.",
+    "blue down: of one half of a batch, of the other half, and their sum.",
 )
 
 # %% [markdown]
@@ -136,7 +139,7 @@ plots.show(
 def cut(N, slices):
     """Return the slices of a batch of N samples, as equal as whole numbers allow."""
     ends = [N * i // slices for i in range(slices + 1)]
-    return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def share_of(model, x, labels, part):
@@ -157,7 +160,9 @@ def add(shares):
 for slices in (2, 3, 7, 128):
     together = add([share_of(model, x, labels, part) for part in cut(128, slices)])
     off = max(np.abs(a - b).max() for a, b in zip(whole, together, strict=True))
-    claim(f"{slices} slices give the gradient of the whole batch, to 1e-6", off, at_most=1e-6)
+    claim(
+        f"{slices} slices give the gradient of the whole batch, to 1e-6", off, at_most=1e-6
+    )
 
 # %% [markdown]
 # ## Equal, but to which digit?
@@ -177,9 +182,10 @@ def differing(first, second):
     return (flat(first) != flat(second)).mean()
 
 
+in_two = add([share_of(model, x, labels, part) for part in cut(128, 2)])
+print(f"whole batch and two halves differ in {differing(whole, in_two):.1%} of the numbers")
 shares = [share_of(model, x, labels, part) for part in cut(128, 8)]
 in_order = add(shares)
-print(f"whole batch and two halves: {differing(whole, add([shares[0]] + shares[1:])):.1%}")
 for order in ([7, 6, 5, 4, 3, 2, 1, 0], [3, 0, 5, 1, 7, 4, 2, 6], range(8)):
     print("eight slices in the order", *order, "differ from the first order in", end=" ")
     print(f"{differing(in_order, add([shares[i] for i in order])):.1%} of the numbers")
@@ -187,13 +193,13 @@ print("you predicted:", "the same bits" if my_same_bits else "other bits")
 
 # %% [markdown]
 # Rounding. A sum of float32 numbers is rounded after each addition, so $(a + b) + g$ need
-# not be $a + (b + g)$. Most people say "the same", because on paper it is. Nobody
-# notices the last bit of one step; but training multiplies it (notebook 08 watched two
-# equal trainings part), and then no two runs agree, and no stored digit can be checked.
+# not be $a + (b + g)$. Most people say "the same", because on paper it is. Nobody notices
+# the last bit of one step; but training multiplies it (notebook 08 watched two equal
+# trainings part), and then no two runs agree, and no stored digit can be checked.
 #
 # The remedy costs nothing: **add in the order of the slices, not in that in which they
-# arrive.** Then the slices alone decide the bits, and the workers, how many they are and how
-# fast, don't.
+# arrive.** Then the slices alone decide the bits, and the workers, how many they are and
+# how fast, don't.
 #
 # ## Many hands on one machine
 #
@@ -207,7 +213,9 @@ print("you predicted:", "the same bits" if my_same_bits else "other bits")
 def by_threads(model, x, labels, slices, workers):
     tasks = [(model.twin(), part) for part in cut(len(x), slices)]
     with ThreadPoolExecutor(workers) as pool:
-        return add(list(pool.map(lambda task: share_of(task[0], x, labels, task[1]), tasks)))
+        return add(
+            list(pool.map(lambda task: share_of(task[0], x, labels, task[1]), tasks))
+        )
 
 
 def cnn(rng):
@@ -248,6 +256,7 @@ claim("nnlib.DataParallel gives our gradient, to 1e-6", off, at_most=1e-6)
 # This is **Amdahl's law** (Amdahl 1967): with a twentieth that can't be shared, a thousand
 # workers are no more than twenty times faster. It has one parameter; measure it here.
 
+
 # %% tags=["nbval-ignore-output"]
 def best_time(function, repeats=7):
     """Seconds of the fastest of several calls."""
@@ -265,7 +274,10 @@ def step_time(model, parallel):
 
 
 hands = list(range(1, min(nnlib.cores(), 4) + 1))
-networks = {"cnn": cnn(np.random.default_rng(SEED)), "mlp": mlp(np.random.default_rng(SEED))}
+networks = {
+    "cnn": cnn(np.random.default_rng(SEED)),
+    "mlp": mlp(np.random.default_rng(SEED)),
+}
 clocks = {
     name: np.array([step_time(model, nnlib.DataParallel(model, w, 4)) for w in hands])
     for name, model in networks.items()
@@ -276,7 +288,9 @@ for name, seconds in clocks.items():
     # least squares of relative = serial + (1 - serial) * hoped
     above, room = relative - hoped, 1 - hoped
     serial[name] = np.clip((above @ room) / max(room @ room, 1e-9), 0, 1)
-    listed = ", ".join(f"{1000 * s:.1f} ms with {w}" for w, s in zip(hands, seconds, strict=True))
+    listed = ", ".join(
+        f"{1000 * s:.1f} ms with {w}" for w, s in zip(hands, seconds, strict=True)
+    )
     print(f"{name}: {listed}; serial {serial[name]:.0%}")
 
 # %% tags=["figure", "nbval-ignore-output"]
@@ -359,11 +373,11 @@ off = max(np.abs(a - b).max() for a, b in zip(here, there, strict=True))
 claim("the cluster's gradient is that of the threads, to 1e-6", off, at_most=1e-6)
 
 # %% [markdown]
-# `nnlib.cluster.ClusterParallel` is this with care: a pickled model that leaves at home what
-# nobody needs, dropout that draws the same as here, a check that every worker has the same
-# nnlib and NumPy. It sends each slice of pictures with its task, in every step. That sounds
-# wasteful; why it is not, we shall count. Training with it must give the losses of one
-# worker: not similar ones, *these*.
+# `nnlib.cluster.ClusterParallel` is this with care: a pickled model that leaves at home
+# what nobody needs, dropout that draws the same as here, a check that every worker has the
+# same nnlib and NumPy. It sends each slice of pictures with its task, in every step. That
+# sounds wasteful; why it is not, we shall count. Training with it must give the losses of
+# one worker: not similar ones, *these*.
 
 # %%
 count, epochs = (4000, 2) if full else (1500, 2)
@@ -395,11 +409,17 @@ def equal_weights(first, second):
 alone, weights_alone = train_cnn(lambda model: nnlib.DataParallel(model, workers=1))
 cluster_history, weights = train_cnn(lambda model: ClusterParallel(model, client))
 print("epoch   one worker here       the cluster")
-for epoch, losses in enumerate(zip(alone.train_loss, cluster_history.train_loss, strict=True)):
+for epoch, losses in enumerate(
+    zip(alone.train_loss, cluster_history.train_loss, strict=True)
+):
     print(f"{epoch + 1:5}   {losses[0]:.12f}        {losses[1]:.12f}")
 # on machines with other processors, last digits may differ
 if not address:
-    claim("every weight is equal to the last bit", equal_weights(weights, weights_alone), equals=True)
+    claim(
+        "every weight is equal to the last bit",
+        equal_weights(weights, weights_alone),
+        equals=True,
+    )
 
 # %% [markdown]
 # ## A worker dies
@@ -434,7 +454,9 @@ survived, weights = train_cnn(lambda model: Murder(ClusterParallel(model, client
 killed = next(iter(pids.values()))
 claim("the worker is dead", killed in client.run(os.getpid).values(), equals=False)
 rows = zip(alone.train_loss, survived.train_loss, strict=True)
-print("difference of the losses, epoch by epoch:", [first - second for first, second in rows])
+print(
+    "difference of the losses, epoch by epoch:", [first - second for first, second in rows]
+)
 if not address:
     same = equal_weights(weights, weights_alone)
     claim("the weights are those of a training in which nobody died", same, equals=True)
@@ -466,13 +488,14 @@ print(f"mlp, four workers, one collects: {megabytes:.1f} MB; you predicted {my_m
 
 # %% [markdown]
 # The one who collects gets three gradients and sends the sum three times, so six times the
-# size of the network crosses its line. Pictures are as nothing beside that, at least for the
-# MLP: *that* is why ClusterParallel may send them again in every step. And it is why the two
-# networks fare so differently on the cluster. Here is the clock, of one step:
+# size of the network crosses its line. Pictures are as nothing beside that, at least for
+# the MLP: *that* is why ClusterParallel may send them again in every step. And it is why
+# the two networks fare so differently on the cluster. Here is the clock, of one step:
 
 # %% tags=["nbval-ignore-output"]
 there = {
-    name: step_time(model, ClusterParallel(model, client)) for name, model in networks.items()
+    name: step_time(model, ClusterParallel(model, client))
+    for name, model in networks.items()
 }
 print("ms of a step      one thread   threads   the cluster   the cluster's price")
 for name, seconds in clocks.items():
@@ -494,8 +517,8 @@ for name, seconds in clocks.items():
 #
 # Is there a way to add up numbers that lie on different machines, without anybody who
 # collects? Stand in a circle. Everybody cuts their gradient into as many chunks as there
-# are workers, and hands *one* chunk to the right, all at the same time; whoever gets a chunk
-# adds their own to it, and next time hands on the sum.
+# are workers, and hands *one* chunk to the right, all at the same time; whoever gets a
+# chunk adds their own to it, and next time hands on the sum.
 #
 # **Try**: before you step on, say where the first complete sum will appear, and after how
 # many steps. Then: how much has each sent when everybody has everything?
@@ -531,7 +554,9 @@ def ring_sum(gradients):
 
 
 for workers in (2, 4, 8):
-    gradients = [flat(share_of(networks["mlp"], x, labels, part)) for part in cut(128, workers)]
+    gradients = [
+        flat(share_of(networks["mlp"], x, labels, part)) for part in cut(128, workers)
+    ]
     held, sent = ring_sum(gradients)
     assert all(np.array_equal(held[0], other) for other in held), "not all hold the same"
     off = np.abs(held[0] - sum(gradients)).max()
@@ -544,34 +569,34 @@ for workers in (2, 4, 8):
 
 # %% [markdown]
 # Every chunk begins its journey at another worker, so it is added in another order: all
-# workers agree with each other to the last bit, but not with the sum in the order of slices.
-# A ring is reproducible too; it has only chosen other bits, which change with the number of
-# workers.
+# workers agree with each other to the last bit, but not with the sum in the order of
+# slices. A ring is reproducible too; it has only chosen other bits, which change with the
+# number of workers.
 #
 # Now the clock of both, with a network and lines of your choice. **Try**: find a setting in
 # which 1,000 workers are slower than one. Then keep the network and make the line faster:
-# does the ring's best number of workers grow with the bandwidth, or does something else hold
-# it back?
+# does the ring's best number of workers grow with the bandwidth, or does something else
+# hold it back?
 
 # %% tags=["figure"]
 interactive.scaling(sizes["mlp"], 0.1, workers=16, gigabits=10.0)
 
 # %% [markdown]
-# The server's curve turns down early: every further worker adds to its line. The ring's goes
-# on, until another term takes over: a message needs its latency, however short it is, and a
-# ring of 1,000 passes on 1,998 of them one after the other. No bandwidth helps against that.
-# (Large clusters build trees of rings.)
+# The server's curve turns down early: every further worker adds to its line. The ring's
+# goes on, until another term takes over: a message needs its latency, however short it is,
+# and a ring of 1,000 passes on 1,998 of them one after the other. No bandwidth helps
+# against that. (Large clusters build trees of rings.)
 #
 # ## Say less
 #
 # If talking is the price, send less. Two ideas: **float16**, half the bytes; and **top-k**,
-# only the largest entries, here one in a hundred, with their places. What of the rest? Forget
-# it, or remember what was not sent and add it to the next gradient: **error feedback**
-# (Stich et al. 2018). You predicted what forgetting costs.
+# only the largest entries, here one in a hundred, with their places. What of the rest?
+# Forget it, or remember what was not sent and add it to the next gradient: **error
+# feedback** (Stich et al. 2018). You predicted what forgetting costs.
 #
-# We play four workers in one process: what arrives is computed exactly, only nothing travels.
-# To be fair, each contender gets the best of the same three learning rates, chosen on
-# validation pictures; then three seeds, and pictures of the test set that chose nothing.
+# We play four workers in one process: what arrives is computed exactly, only nothing
+# travels. To be fair, each contender gets the best of the same four learning rates, chosen
+# on validation pictures; then three seeds, and pictures of the test set that chose nothing.
 
 
 # %%
@@ -596,13 +621,15 @@ def half(worker, g):
     return g.astype(np.float16).astype(np.float32)
 
 
-def train(seed, lr, sets, batch_size=64, workers=4, send=None, delay=0, epochs=3):
-    """Plain SGD; sets: training pictures, labels, and pairs to judge by. Returns accuracies.
+def train(seed, lr, sets, batch_size=64, workers=4, send=None, delay=0, epochs=6):
+    """Plain SGD, whose rate falls to zero in a line. Returns accuracies.
 
-    send(worker, gradient): what arrives of it. delay: steps until a gradient is applied.
+    sets: training pictures, labels, and pairs to judge by. send(worker, gradient): what
+    arrives of it. delay: steps until a gradient is applied.
     """
     images, labels, *judges = sets
-    draw, waiting = np.random.default_rng(seed), deque()
+    draw, waiting, step = np.random.default_rng(seed), deque(), 0
+    steps = epochs * -(-len(images) // batch_size)
     model = mlp(draw, hidden=64)
     params = [param for _, param in model.named_parameters()]
     for _ in range(epochs):
@@ -615,17 +642,19 @@ def train(seed, lr, sets, batch_size=64, workers=4, send=None, delay=0, epochs=3
             waiting.append(total)
             if len(waiting) > delay:
                 ends = np.cumsum([param.size for param in params])[:-1]
-                for param, grad in zip(params, np.split(waiting.popleft(), ends), strict=True):
-                    param -= np.float32(lr) * grad.reshape(param.shape)
-    return [nnlib.accuracy(model.predict(x), y) for x, y in judges]
+                grads = np.split(waiting.popleft(), ends)
+                rate, step = np.float32(lr * (1 - step / steps)), step + 1
+                for param, grad in zip(params, grads, strict=True):
+                    param -= rate * grad.reshape(param.shape)
+    return [nnlib.evaluate(model, x, y)[1] for x, y in judges]
 
 
 # %% [markdown]
-# Thirty-six trainings: a search is the best thing that can happen to a cluster, because its
-# runs need not talk to each other at all. One `map`, and every worker is busy.
+# Forty-eight trainings: a search is the best thing that can happen to a cluster, because
+# its runs need not talk to each other at all. One `map`, and every worker is busy.
 
 # %%
-some = 5000 if full else 1500
+some = 5000 if full else 2000
 sets = (
     *(train_images[:some], train_labels[:some]),
     (validation_images[:2000], validation_labels[:2000]),
@@ -640,7 +669,7 @@ def task(sets, seed, lr, make_send=None, **settings):
         return train(seed, lr, sets, send=make_send() if make_send else None, **settings)
 
 
-def search(contenders, rates=(0.1, 0.2, 0.4)):
+def search(contenders, rates=(0.1, 0.2, 0.4, 0.8)):
     """contenders: name -> settings of `train`. Each at its best rate, chosen on validation.
     Returns name -> (rate, test accuracies for three seeds).
     """
@@ -677,7 +706,10 @@ compressed = search(
 )
 P = 784 * 64 + 64 + 64 * 10 + 10
 kilobytes = [4 * P, 2 * P, 8 * round(P / 100), 8 * round(P / 100)]  # a place is 4 bytes too
-sent = {n: f"{b / 1000:6.1f} kB a worker and step" for n, b in zip(compressed, kilobytes, strict=True)}
+sent = {
+    n: f"{b / 1000:6.1f} kB a worker and step"
+    for n, b in zip(compressed, kilobytes, strict=True)
+}
 report(compressed, sent)
 mean = {name: np.mean(scores) for name, (_, scores) in compressed.items()}
 lost = 100 * (mean["float32"] - mean["top 1 %, forgotten"])
@@ -707,8 +739,10 @@ claim(
 # of the same rates.
 
 # %%
-rates = (0.025, 0.05, 0.1, 0.2, 0.4)
-stale = search({f"{d} steps late": {"delay": d, "workers": 1} for d in (0, 1, 4, 16)}, rates)
+rates = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
+stale = search(
+    {f"{d} steps late": {"delay": d, "workers": 1} for d in (0, 1, 4, 16)}, rates
+)
 report(stale)
 
 # %% [markdown]
@@ -717,21 +751,24 @@ report(stale)
 # ## Or give everybody more to do
 #
 # With more workers, a larger batch keeps each of them as busy as before, and they talk once
-# a batch. But then an epoch has fewer steps. The **linear scaling rule** (Goyal et al. 2017):
-# a batch that is so many times larger, a learning rate that is so many times larger. Same
-# epochs, same pictures; the rule against the rate of the small batch.
+# a batch. But then an epoch has fewer steps. The **linear scaling rule** (Goyal et al.
+# 2017): a batch that is so many times larger, a learning rate that is so many times larger.
+# Same epochs, same pictures; the rule against the rate of the small batch.
 
 # %%
-base_lr, base = 0.1, 32
-batches = (32, 128, 512, 2048)
-laws = {}
-for law in ("the rate stays", "the rule"):
+base, batches = 32, (32, 128, 512, 2048)
+searched = search(
+    {size: {"batch_size": size, "workers": 1} for size in batches},
+    (0.05, 0.1, 0.2, 0.4, 0.8),
+)
+base_lr = searched[base][0]
+for law in ("the rate stays", "the rule", "searched"):
     for size in batches:
-        lr = base_lr * (size / base if law == "the rule" else 1)
-        laws[law, size] = search({size: {"batch_size": size, "workers": 1}}, (lr,))[size]
-for law in ("the rate stays", "the rule"):
-    for size in batches:
-        report({f"{law}, batch {size}": laws[law, size]})
+        found = searched[size]
+        if law != "searched":
+            lr = base_lr * (size / base if law == "the rule" else 1)
+            found = search({size: {"batch_size": size, "workers": 1}}, (lr,))[size]
+        report({f"{law}, batch {size}": found})
 
 # %% [markdown]
 # FILL
@@ -742,3 +779,446 @@ for law in ("the rate stays", "the rule"):
 client.close()
 if cluster:
     cluster.close()
+
+# %% [markdown]
+# ## What it means
+#
+# * A gradient is a mean, so it can be shared out; the bits are settled by the slices and by
+#   the order of addition, whoever computes.
+# * What can't be shared out sets the limit: the serial part on one machine, talking between
+#   many. Few weights and much computing share well.
+# * A pure function of its arguments can be called again: that is all it takes to lose a
+#   worker and no number.
+# * Who sends less, waits less or takes larger batches trains *another* training. Each of
+#   the three has a price, and it must be measured with a search of its own.
+#
+# ## Exercises
+#
+# As in notebook 01: write your version over the line with `raise NotImplementedError`, run
+# that cell, then the check at the end of the exercise. The folded cell between the two is a
+# solution, and takes the place of yours if you run it.
+#
+# ### 1 · Whoever comes first
+#
+# `map` handed us results in the order of the tasks, but only once it had all of them.
+# Better: add each slice as soon as all those before it are there, and keep the others
+# waiting. The sum must have the bits of the order 0, 1, 2 …, whatever arrives first.
+
+
+# %% tags=["exercise"]
+def add_as_they_come(arrivals):
+    """arrivals: pairs (place, array) in any order; places are 0, 1, 2 ... without a gap.
+    Return the sum of the arrays, added in the order of their places.
+    """
+    raise NotImplementedError("not written yet")
+
+
+# %% tags=["solution"]
+def add_as_they_come(arrivals):
+    total, waiting, next_place = 0.0, {}, 0
+    for place, array in arrivals:
+        waiting[place] = array
+        while next_place in waiting:
+            array = waiting.pop(next_place)
+            total = array.copy() if next_place == 0 else total + array
+            next_place += 1
+    return total
+
+
+# %% tags=["check"]
+draw, tried = np.random.default_rng(0), 0
+for count in (1, 2, 5, 9):
+    arrays = [(10.0**i * draw.normal(size=40)).astype(np.float32) for i in range(count)]
+    right = arrays[0].copy()
+    for array in arrays[1:]:
+        right = right + array
+    for _ in range(4):
+        order, given = draw.permutation(count).tolist(), [array.copy() for array in arrays]
+        got = add_as_they_come([(place, given[place]) for place in order])
+        assert np.shape(got) == (40,), f"expected shape (40,), got {np.shape(got)}"
+        off = np.abs(np.asarray(got, np.float64) - right).max() / np.abs(right).max()
+        assert off < 1e-5, f"arrived as {order}: not the sum of all"
+        assert np.array_equal(got, right), (
+            f"arrived as {order}: right, but not to the last bit"
+        )
+        assert np.asarray(got).dtype == np.float32, "the sum of float32 arrays is float32"
+        assert all(np.array_equal(a, b) for a, b in zip(given, arrays, strict=True)), (
+            "an array that came in was changed: work on a copy"
+        )
+        tried += 1
+print(f"passed: {tried} orders of up to 9 arrays, each to the last bit")
+
+# %% [markdown]
+# ### 2 · Find the bug
+#
+# A colleague averages the gradients of the workers. It passed the tests, for years, and
+# then somebody trained with a batch of 100 on three workers.
+#
+# ```python
+# def combine(gradients, counts):
+#     return sum(gradients) / len(gradients)
+# ```
+#
+# What is wrong, and when does nobody see it? Write it right; `counts` are the numbers of
+# samples. (A worker may have got none: its gradient is then `nan`, the mean of nothing.)
+
+
+# %% tags=["exercise"]
+def combine(gradients, counts):
+    """gradients: a list of arrays of one shape, each the mean over counts[i] samples.
+    Return the mean over all samples.
+    """
+    raise NotImplementedError("not written yet")
+
+
+# %% tags=["solution"]
+def combine(gradients, counts):
+    total = sum(counts)
+    pairs = zip(gradients, counts, strict=True)
+    return sum(gradient * (count / total) for gradient, count in pairs if count)
+
+
+# %% tags=["check"]
+draw = np.random.default_rng(1)
+cases = ((64, 64), (33, 33, 34), (5, 1), (0, 7, 3), (1, 2, 3, 0, 90))
+for counts in cases:
+    samples = [draw.normal(size=(count, 6)) for count in counts]
+    gradients = [s.mean(axis=0) if len(s) else np.full(6, np.nan) for s in samples]
+    kept = [gradient.copy() for gradient in gradients]
+    got, right = combine(gradients, list(counts)), np.concatenate(samples).mean(axis=0)
+    same = all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(gradients, kept, strict=True)
+    )
+    assert same, "a gradient is changed in place: work on a copy"
+    assert np.shape(got) == (6,), (
+        f"counts {counts}: expected shape (6,), got {np.shape(got)}"
+    )
+    assert np.isfinite(got).all(), f"counts {counts}: there is a nan in the answer"
+    assert np.allclose(got, right), f"counts {counts}: not the mean over all samples"
+unequal = sum(len(set(counts)) > 1 for counts in cases)
+print(f"passed: {len(cases)} batches, {unequal} of them unequal, {2} with an idle worker")
+
+# %% [markdown]
+# ### 3 · By hand: the best number of workers
+#
+# For a server without latency, the time of a step is
+#
+# $$\frac{\text{alone}}{\text{workers}} + 2\,(\text{workers} - 1)\,
+# \frac{\text{bytes}}{\text{bandwidth}} .$$
+#
+# Derive for which number of workers it is shortest (paper first; the derivative is zero
+# there), then write it, without trying all of them. It is a whole number, and at least 1.
+
+
+# %% tags=["exercise"]
+def best_workers(alone, size, bandwidth):
+    """alone: seconds; size: bytes of a gradient; bandwidth: bytes a second.
+    Return the whole number of workers with the shortest step.
+    """
+    raise NotImplementedError("not written yet")
+
+
+# %% [markdown] tags=["solution"]
+# The derivative for the number of workers is $-\text{alone}/\text{workers}^2 + 2\,
+# \text{bytes}/\text{bandwidth}$, so the best number is $\sqrt{\text{alone} \cdot
+# \text{bandwidth} / (2\,\text{bytes})}$: four times the bandwidth is worth twice the
+# workers. One of the two whole numbers beside it is the best.
+
+
+# %% tags=["solution"]
+def best_workers(alone, size, bandwidth):
+    ideal = (alone * bandwidth / (2 * size)) ** 0.5
+    near = [max(1, int(ideal)), int(ideal) + 1]
+    return min(near, key=lambda w: alone / w + 2 * (w - 1) * size / bandwidth)
+
+
+# %% tags=["check"]
+draw = np.random.default_rng(2)
+cases = [(0.1, 1e6, 1.25e8), (0.001, 1e8, 1e8), (1.0, 1e6, 1e9)]
+cases += [tuple(10.0 ** draw.uniform((-3, 4, 7), (1, 8, 10))) for _ in range(40)]
+for alone, size, bandwidth in cases:
+    many = np.arange(1, 100_000)
+    times = alone / many + 2 * (many - 1) * size / bandwidth
+    got, case = (
+        best_workers(alone, size, bandwidth),
+        f"{alone:.3g} s, {size:.3g} B, {bandwidth:.3g} B/s",
+    )
+    assert got == int(got) and got >= 1, (
+        f"{case}: expected a whole number from 1, got {got}"
+    )
+    assert times[min(int(got), 99_999) - 1] <= times.min() * (1 + 1e-9), (
+        f"{case}: {got} workers are not the best; {many[times.argmin()]} are"
+    )
+print(f"passed: {len(cases)} clusters, each against all numbers up to 99,999")
+
+# %% [markdown]
+# ### 4 · Amdahl, backwards
+#
+# You bought 16 cores and training became 5 times faster. How much of it is serial? And how
+# fast would it be with 64? Write the function that answers both.
+
+
+# %% tags=["exercise"]
+def from_speed_up(speed_up, workers, more):
+    """speed_up was measured with so many workers.
+    Return (the serial part, the speed-up with `more` workers) by Amdahl's law.
+    """
+    raise NotImplementedError("not written yet")
+
+
+# %% tags=["solution"]
+def from_speed_up(speed_up, workers, more):
+    serial = (1 / speed_up - 1 / workers) / (1 - 1 / workers)
+    return serial, 1 / (serial + (1 - serial) / more)
+
+
+# %% tags=["check"]
+draw, tried = np.random.default_rng(3), 0
+for workers in (2, 3, 16, 100):
+    for part in (0.0, 0.013, 0.2, 1.0, *draw.random(3)):
+        for more in (1, 7, 64):
+            speed_up = 1 / (part + (1 - part) / workers)
+            got = from_speed_up(speed_up, workers, more)
+            case = f"{speed_up:.3f} times with {workers}"
+            assert np.shape(got) == (2,), f"expected two numbers, got {got!r}"
+            assert np.isclose(got[0], part, atol=1e-9), (
+                f"{case}: a serial part of {got[0]:.4f}?"
+            )
+            again = 1 / (part + (1 - part) / more)
+            assert np.isclose(got[1], again), f"{case}, then {more}: {got[1]:.4f} times?"
+            tried += 1
+print(f"passed: {tried} machines, from all shared to nothing shared")
+
+# %% [markdown]
+# ### 5 · Half a ring
+#
+# After the first half of its steps, each worker in a ring holds one complete chunk. Often
+# that is all one needs (it is called *reduce-scatter*: each worker then updates only *its*
+# part of the weights). Write this half. Worker `w` sends chunk `w` first.
+
+
+# %% tags=["exercise"]
+def half_ring(gradients):
+    """gradients: one array (size,) for each worker, size a multiple of their number.
+    Return a list: for each worker the number of the chunk that it holds complete, and
+    that chunk, added up in the order in which the ring passes it on.
+    """
+    raise NotImplementedError("not written yet")
+
+
+# %% tags=["solution"]
+def half_ring(gradients):
+    workers = len(gradients)
+    held = [list(np.split(g.copy(), workers)) for g in gradients]
+    for step in range(workers - 1):
+        moves = [held[w][(w - step) % workers] for w in range(workers)]
+        for w, numbers in enumerate(moves):
+            to, chunk = (w + 1) % workers, (w - step) % workers
+            held[to][chunk] = numbers + held[to][chunk]
+    return [((w + 1) % workers, held[w][(w + 1) % workers]) for w in range(workers)]
+
+
+# %% tags=["check"]
+draw = np.random.default_rng(4)
+for workers in (1, 2, 3, 5):
+    gradients = [draw.normal(size=4 * workers).astype(np.float32) for _ in range(workers)]
+    given = [g.copy() for g in gradients]
+    got = half_ring(given)
+    assert all(np.array_equal(a, b) for a, b in zip(given, gradients, strict=True)), (
+        "a gradient is changed in place: work on a copy"
+    )
+    assert len(got) == workers, f"{workers} workers: {len(got)} answers"
+    for w, (number, chunk) in enumerate(got):
+        right_number = (w + 1) % workers
+        assert number == right_number, (
+            f"{workers} workers: worker {w} holds chunk {number}?"
+        )
+        pieces = [np.split(g, workers)[number] for g in gradients]
+        right = pieces[number].copy()  # it began with the worker of its number
+        for i in range(1, workers):
+            right = right + pieces[(number + i) % workers]
+        assert np.allclose(chunk, right, atol=1e-5), (
+            f"{workers} workers: chunk {number} is not the sum"
+        )
+        assert np.array_equal(chunk, right), (
+            f"{workers} workers: chunk {number}, another order"
+        )
+print("passed: rings of 1, 2, 3 and 5, every chunk to the last bit")
+
+# %% [markdown]
+# ### 6 · An experiment: meet less often
+#
+# Another way to talk less: every worker trains on its own for some steps, with plain SGD on
+# its part of the pictures, and then all set their weights to the mean of all (*local SGD*,
+# the heart of federated learning). **Predict first**: what does it cost to meet every 32
+# steps instead of every step?
+#
+# For the check's sake begin alike: `mlp(np.random.default_rng(seed), hidden=32)`; worker
+# `w` of 4 has the pictures `w, w + 4, w + 8, …` of the first `count`, and takes them in
+# order, 16 at a time, `steps` times in all, from the front again when they end (`count` is
+# a multiple of 64). After every `meet` steps of each, all take the mean of the four.
+
+
+# %% tags=["exercise"]
+def local_experiment(count=2048, steps=256, seed=SEED):
+    """Learning rate 0.1. Return {meet: accuracy on 2,000 validation pictures}
+    for meet = 1 and 32.
+    """
+    raise NotImplementedError("not written yet")
+
+
+# %% tags=["solution"]
+def local_experiment(count=2048, steps=256, seed=SEED):
+    scores = {}
+    for meet in (1, 32):
+        models = [mlp(np.random.default_rng(seed), hidden=32) for _ in range(4)]
+        for step in range(steps):
+            for w, model in enumerate(models):
+                images, labels = train_images[w:count:4], train_labels[w:count:4]
+                start = 16 * step % len(images)
+                grads = gradient(
+                    model, images[start : start + 16], labels[start : start + 16]
+                )[1]
+                for (_, param), grad in zip(model.named_parameters(), grads, strict=True):
+                    param -= np.float32(0.1) * grad
+            if (step + 1) % meet == 0:
+                copies = [model.copy_weights() for model in models]
+                mean = {name: sum(c[name] for c in copies) / 4 for name in copies[0]}
+                for model in models:
+                    model.set_weights(mean)
+        judges = validation_images[:2000], validation_labels[:2000]
+        scores[meet] = nnlib.evaluate(models[0], *judges)[1]
+    return scores
+
+
+# %% tags=["check"]
+def whole_batches(count, steps, seed):
+    """Meeting in every step is training with batches of 64: what one worker would do."""
+    model = mlp(np.random.default_rng(seed), hidden=32)
+    for step in range(steps):
+        start = 64 * step % count
+        rows = slice(start, start + 64)
+        grads = gradient(model, train_images[rows], train_labels[rows])[1]
+        for (_, param), grad in zip(model.named_parameters(), grads, strict=True):
+            param -= np.float32(0.1) * grad
+    return nnlib.evaluate(model, validation_images[:2000], validation_labels[:2000])[1]
+
+
+def one_meeting(count, seed):
+    """With 32 steps and a meeting at their end: four trainings, and the mean of them."""
+    mean = 0
+    for w in range(4):
+        model = mlp(np.random.default_rng(seed), hidden=32)
+        images, labels = train_images[w:count:4], train_labels[w:count:4]
+        for step in range(32):
+            start = 16 * step % len(images)
+            grads = gradient(model, images[start : start + 16], labels[start : start + 16])[
+                1
+            ]
+            for (_, param), grad in zip(model.named_parameters(), grads, strict=True):
+                param -= np.float32(0.1) * grad
+        mean = mean + flat([param for _, param in model.named_parameters()]) / 4
+    params = [param for _, param in model.named_parameters()]
+    ends = np.cumsum([param.size for param in params])[:-1]
+    for param, values in zip(params, np.split(mean, ends), strict=True):
+        param[...] = values.reshape(param.shape)
+    return nnlib.evaluate(model, validation_images[:2000], validation_labels[:2000])[1]
+
+
+draw = np.random.default_rng()
+for count, seed in zip(
+    (64 * draw.integers(4, 9, 2)).tolist(), draw.integers(100, 200, 2).tolist(), strict=True
+):
+    small, case = (
+        local_experiment(count, 32, seed),
+        f"{count} pictures, 32 steps, seed {seed}",
+    )
+    assert set(small) == {1, 32}, f"expected the keys 1 and 32, got {sorted(small)}"
+    assert np.isclose(small[1], whole_batches(count, 32, seed), atol=2e-3), (
+        f"{case}: meeting in each step is training with batches of 64, which gives another "
+        "accuracy. Does it use count, steps and seed?"
+    )
+    assert np.isclose(small[32], one_meeting(count, seed), atol=2e-3), (
+        f"{case}: four trainings, one mean at the end: another accuracy"
+    )
+scores = local_experiment()
+assert np.isclose(scores[1], whole_batches(2048, 256, SEED), atol=2e-3), (
+    "another number for 256 steps"
+)
+for meet, score in scores.items():
+    print(f"a meeting every {meet:2} steps: {score:.1%} on validation")
+claim(
+    "to meet 32 times less often costs less than five points",
+    scores[1] - scores[32],
+    at_most=0.05,
+)
+print(f"passed: twice {len(small)} accuracies with another size and seed, one claim")
+
+# %% [markdown]
+# ### 7 · An explanation: what moves the last bit?
+#
+# A training with `ClusterParallel(model, client, slices=8)` is run again, and one thing is
+# changed. Which changes may move the last bits of the weights? Put their names in a set:
+#
+# * `"workers"`: ten workers instead of two;
+# * `"slices"`: six slices instead of eight;
+# * `"death"`: a worker dies on the way;
+# * `"arrival"`: the slices' gradients come back in another order;
+# * `"batch"`: the samples of each batch are the same, but in reverse;
+# * `"threads"`: `DataParallel(model, slices=8)` instead.
+
+
+# %% tags=["exercise"]
+def moves_bits():
+    """Return a set with some of the six names."""
+    raise NotImplementedError("not written yet")
+
+
+# %% [markdown] tags=["solution"]
+# Only what changes a sum: other slices group the samples in another way, and a reversed
+# batch puts other samples into each slice, in another order. Who computes a slice, where,
+# how often and when, does not enter into any sum.
+
+
+# %% tags=["solution"]
+def moves_bits():
+    return {"batch", "slices"}
+
+
+# %% tags=["check"]
+def bits_with(slices=8, workers=2, backwards=False, arrival=None):
+    """The gradient of a small model, with one thing changed."""
+    model = mlp(np.random.default_rng(5), hidden=40)
+    x, labels = train_images[:50], train_labels[:50]
+    x, labels = (x[::-1].copy(), labels[::-1].copy()) if backwards else (x, labels)
+    done = {}
+    for place in arrival or range(slices):  # computed twice, as after a death
+        for _ in range(workers):
+            done[place] = share_of(model.twin(), x, labels, cut(50, slices)[place])
+    return flat(add([done[place] for place in range(slices)]))
+
+
+answer = moves_bits()
+assert isinstance(answer, set), f'expected a set like {{"workers"}}, got {answer!r}'
+usual = bits_with()
+changes = {"workers": {"workers": 3}, "slices": {"slices": 6}, "death": {"workers": 1}}
+changes |= {"arrival": {"arrival": (3, 1, 0, 7, 2, 6, 5, 4)}, "batch": {"backwards": True}}
+changed = {
+    name for name, how in changes.items() if not np.array_equal(usual, bits_with(**how))
+}
+assert answer <= {*changes, "threads"}, (
+    f"only these names: {', '.join([*changes, 'threads'])}"
+)
+assert answer == changed, (
+    f"not yet: you say {sorted(answer)}. For each of the six: does it change what is "
+    "added, or in which order?"
+)
+print(f"passed: that is what happened to the bits when {len(changes)} things were changed")
+
+# %% [markdown]
+# ## What moved into nnlib
+#
+# `DataParallel`, for the threads of one machine, and `nnlib.cluster.ClusterParallel`, for
+# the machines of a cluster; `fit(..., parallel=...)` takes either. Its hundred lines do
+# what you wrote here: cut, send, add in order. The rest is Dask's, and all of it ran on the
+# gradient that you derived by hand in notebook 01.

@@ -794,6 +794,91 @@ PLANTED = {
             ),
         },
     },
+    "12_many_workers": {
+        "add_as_they_come": {
+            "zeros": ("return total", "return 0 * total"),
+            "in the order in which they come": """
+                def add_as_they_come(arrivals):
+                    total = 0
+                    for _, array in arrivals:
+                        total = total + array
+                    return total
+            """,
+            "the first one alone": ("while next_place in waiting", "if next_place == 0 and place == 0"),
+            "one at a time, so that the last stay out": ("while next_place in waiting", "if next_place in waiting"),
+            "added in float64": ("array.copy()", "array.astype(np.float64)"),
+            "the first array grows": (
+                "total = array.copy() if next_place == 0 else total + array",
+                "total = array if next_place == 0 else np.add(total, array, out=total)",
+            ),
+        },
+        "combine": {
+            "the bug itself": """
+                def combine(gradients, counts):
+                    return sum(gradients) / len(gradients)
+            """,
+            "zeros": """
+                def combine(gradients, counts):
+                    return 0 * gradients[0]
+            """,
+            "an idle worker is not left out": (" if count)", ")"),
+            "a sum, and no mean": ("(count / total)", "count"),
+            "idle workers are left out, the shares forgotten": ("(count / total)", "(1 / sum(map(bool, counts)))"),
+            "a gradient scaled in place": (
+                "    total =",
+                "    gradients[0][...] *= 1 + 1e-9\n    total =",
+            ),
+        },
+        "best_workers": {
+            "one": ("    ideal =", "    return 1\n    ideal ="),
+            "not a whole number": ("    near =", "    return ideal\n    near ="),
+            "cut off, and never rounded up": ("    near =", "    return max(1, int(ideal))\n    near ="),
+            "the factor 2 is forgotten": ("(2 * size)", "size"),
+            "no root": ("** 0.5", "** 1.0"),
+        },
+        "from_speed_up": {
+            "zeros": ("return serial,", "return 0 * serial,"),
+            "the serial part is one over the speed-up": (
+                "(1 / speed_up - 1 / workers) / (1 - 1 / workers)",
+                "1 / speed_up",
+            ),
+            "the second speed-up is in proportion": ("1 / (serial + (1 - serial) / more)", "speed_up * more / workers"),
+            "the limit instead of the speed-up": ("1 / (serial + (1 - serial) / more)", "1 / max(serial, 1e-9)"),
+        },
+        "half_ring": {
+            "inputs handed back": """
+                def half_ring(gradients):
+                    return list(enumerate(gradients))
+            """,
+            "zeros": ("held[w][(w + 1) % workers]) for", "0 * held[w][(w + 1) % workers]) for"),
+            "the right sums in another order": (
+                "held[to][chunk] = numbers + held[to][chunk]",
+                "held[to][chunk] = (numbers.astype(np.float64) + held[to][chunk])",
+            ),
+            "copied, and not added": ("numbers + held[to][chunk]", "numbers"),
+            "one step too few": ("range(workers - 1):", "range(workers - 2):"),
+            "the neighbour's chunk": ("[((w + 1) % workers, held", "[(w, held"),
+            "the gradients are written to": (
+                "numbers + held[to][chunk]",
+                "np.add(numbers, held[to][chunk], out=gradients[to][: len(numbers)]).copy()",
+            ),
+        },
+        "local_experiment": {
+            "invented numbers": ("    scores = {}", "    return {1: 0.75, 32: 0.74}\n    scores = {}"),
+            "the number of pictures is not used": ("[w:count:4]", "[w:2048:4]"),
+            "the seed is not used": ("default_rng(seed)", "default_rng(0)"),
+            "they never meet": ("% meet == 0", "% meet == -1"),
+            "the sum and not the mean": ("/ 4 for name", "/ 1 for name"),
+            "the number of steps is not used": ("range(steps)", "range(256)"),
+        },
+        "moves_bits": {
+            "nothing": ('{"batch", "slices"}', "set()"),
+            "all": ('{"batch", "slices"}', '{"workers", "slices", "death", "arrival", "batch", "threads"}'),
+            "slices alone": ('{"batch", "slices"}', '{"slices"}'),
+            "arrival too": ('"slices"}', '"slices", "arrival"}'),
+            "a list": ('{"batch", "slices"}', '["batch", "slices"]'),
+        },
+    },
 }
 
 
