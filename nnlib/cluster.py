@@ -1,8 +1,7 @@
 """Many machines for one gradient: the slices of a batch are tasks of a Dask cluster, and their gradients come back.
 
-Its one idea: what is added, and in which order, is settled by the slices alone, as in `DataParallel`. So a cluster may
-share them out as it likes, and begin a slice again elsewhere when a worker dies: the gradient is the same, bit for bit.
-All of that is Dask's: scheduling, retries, a dashboard; the slicing and the adding are ours.
+Its one idea: what is added, and in which order, is settled by the slices alone, as in `DataParallel`. So Dask may share
+them out as it likes, and begin a slice again elsewhere when a worker dies: the gradient is the same, bit for bit.
 """
 
 import contextlib
@@ -27,7 +26,6 @@ try:
     import distributed
 except ImportError as error:
     raise ImportError("nnlib.cluster needs Dask: pip install -e '.[dask]' (or make setup-grade)") from error
-
 DIFFERENT = "here is {}; {}: the gradients would not be the same"
 GONE = "the scheduler is gone: start it and its workers, connect a new Client, call fit again (a checkpoint goes on)"
 
@@ -55,11 +53,7 @@ class ClusterParallel:
             raise RuntimeError(DIFFERENT.format(version(), "; ".join(others)))
 
     def gradients(self, x, labels, *, validate: bool = True):
-        """Return (mean cross-entropy in nats, number of right answers) of a batch, and assign every layer's `grads`.
-
-        As `DataParallel.gradients`. Raises ConnectionError too when the scheduler is gone, RuntimeError when a worker
-        of another version has joined, and what Dask raises for a task that its workers die of again and again.
-        """
+        """Do as `DataParallel.gradients`; ConnectionError: no scheduler; RuntimeError: a worker of another version."""
         ends, labels = cut(x, labels, self.slices), to_numpy(labels)
         weights, submit = [to_numpy(param) for _, param in self.model.named_parameters()], self.client.submit
         try:
@@ -71,9 +65,9 @@ class ClusterParallel:
                     tasks.append(submit(_work, version(), _pack(self.model.twin()), weights, *part, pure=False))
             losses, right, gradients = zip(*self.client.gather(tasks), strict=True)
         except (CancelledError, OSError, RuntimeError) as error:
-            if self.client.status != "running" or isinstance(error, CancelledError):
-                raise ConnectionError(GONE) from error
-            raise  # the error of a task
+            if self.client.status == "running" and not isinstance(error, CancelledError):
+                raise  # the error of a task
+            raise ConnectionError(GONE) from error
         total = SumInOrder()
         for place, arrays in enumerate(gradients):
             total.add(place, arrays if place else [array.copy() for array in arrays])  # what arrives may be read-only
@@ -90,14 +84,14 @@ def version() -> str:
 
 @functools.cache
 def _settle():
+    BLAS.limit(limits=1, user_api="blas")  # for good: Dask gives one core to each thread of a worker
     with contextlib.suppress(AttributeError, OSError, TypeError):  # where there is no glibc
         for what, size in ((-1, 1 << 30), (-3, 1 << 25)):  # trim, mmap: Dask has memory handed back at once, and
             ctypes.CDLL(None).mallopt(what, size)  # fetching it anew was measured to take half of a worker's time
-    return BLAS.limit(limits=1, user_api="blas")  # for good: Dask gives one core to each thread of a worker
 
 
 def _work(expected: str, packed: bytes, weights: list, x, labels, N: int, validate: bool):
-    if version() != expected:  # it joined late
+    if version() != expected:  # this worker joined late
         raise RuntimeError(DIFFERENT.format(expected, f"{distributed.get_worker().address} has {version()}"))
     _settle()
     weights, x, labels = [to_device(array) for array in weights], to_device(x), to_device(labels)

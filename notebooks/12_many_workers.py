@@ -192,8 +192,8 @@ for order in ([7, 6, 5, 4, 3, 2, 1, 0], [3, 0, 5, 1, 7, 4, 2, 6], range(8)):
 print("you predicted:", "the same bits" if my_same_bits else "other bits")
 
 # %% [markdown]
-# Rounding. A sum of float32 numbers is rounded after each addition, so $(a + b) + g$ need
-# not be $a + (b + g)$. Most people say "the same", because on paper it is. Nobody notices
+# Rounding. A sum of float32 numbers is rounded after each addition, so $(g_1 + g_2) + g_3$ need
+# not be $g_1 + (g_2 + g_3)$. Most people say "the same", because on paper it is. Nobody notices
 # the last bit of one step; but training multiplies it (notebook 08 watched two equal
 # trainings part), and then no two runs agree, and no stored digit can be checked.
 #
