@@ -236,7 +236,7 @@ def cnn(rng):
 
 model = cnn(np.random.default_rng(SEED))
 one, two, five = (by_threads(model, x, labels, 5, workers) for workers in (1, 2, 5))
-claim("two workers and five give the bits of one", differing(one, two), equals=0)
+claim("two workers give the bits of one", differing(one, two), equals=0)
 claim("and so do five", differing(one, five), equals=0)
 nnlib.DataParallel(model, workers=2, slices=5).gradients(x, labels)
 library = [grad for _, grad in model.named_gradients()]
@@ -310,9 +310,10 @@ plots.show(
 )
 
 # %% [markdown]
-# The points are measured, the curves beyond them are what the law says. The network with
-# few weights and much to compute shares well. The other one has ten times more weights:
-# adding up and Adam's step take much of its time, and no further hand helps there.
+# The points are measured, the curves beyond them are what the law says. (A machine that is
+# busy with something else has no second hand to lend, and looks serial.) The two networks
+# differ in what they do beside computing: the MLP has eight times more weights to add up and
+# to hand to Adam, and ten times less to compute.
 #
 # ## Many machines
 #
@@ -340,8 +341,7 @@ if not address:
     )
 client = Client(address or cluster, direct_to_workers=True)
 pids = client.run(os.getpid)
-claim("there are at least two workers, or one on a cluster of yours", len(pids), at_least=1)
-claim("and this process is none of them", os.getpid() in pids.values(), equals=False)
+claim("the workers are processes of their own", os.getpid() in pids.values(), equals=False)
 
 # %% [markdown]
 # A step on a cluster, written out. The batch is placed on the workers once, and stays
@@ -516,7 +516,7 @@ for name, seconds in clocks.items():
 # ## All at once: a ring
 #
 # Is there a way to add up numbers that lie on different machines, without anybody who
-# collects? Stand in a circle. Everybody cuts their gradient into as many chunks as there
+# collects? There is (Patarasuk and Yuan 2009). Stand in a circle. Everybody cuts their gradient into as many chunks as there
 # are workers, and hands *one* chunk to the right, all at the same time; whoever gets a
 # chunk adds their own to it, and next time hands on the sum.
 #
@@ -715,22 +715,25 @@ mean = {name: np.mean(scores) for name, (_, scores) in compressed.items()}
 lost = 100 * (mean["float32"] - mean["top 1 %, forgotten"])
 print(f"forgetting costs {lost:.1f} points; you predicted {my_points}")
 
-# %% [markdown]
-# FILL
-
 # %%
 claim(
     "float16 costs less than a point",
     mean["float32"] - mean["float16"],
-    at_most=0.01,
+    at_most=0.01 if full else 0.02,
 )
 claim(
-    "top 1 % with error feedback costs less than four points",
+    "top 1 % with error feedback costs less than three points",
     mean["float32"] - mean["top 1 %, error feedback"],
-    at_most=0.04,
+    at_most=0.03,
 )
 
 # %% [markdown]
+# float16 is as good as free, and half is all that it saves. Top-k sends fifty times less. Who
+# forgets the rest pays for it: an entry that is never among the largest is never learnt,
+# whatever it adds up to. Who *remembers* it pays nothing here: small entries wait until they
+# have grown, and travel then. Most people expect that 99 % of a gradient can't be missing
+# without harm. It isn't missing, it is late.
+#
 # ## Don't wait
 #
 # The other way to lose less time: nobody waits. A worker computes with the weights that it
@@ -744,9 +747,21 @@ stale = search(
     {f"{d} steps late": {"delay": d, "workers": 1} for d in (0, 1, 4, 16)}, rates
 )
 report(stale)
+worst = {name: np.mean(scores) for name, (_, scores) in stale.items()}
+claim(
+    "sixteen steps late cost at least five points, each at its best rate",
+    worst["0 steps late"] - worst["16 steps late"],
+    at_least=0.05,
+)
 
 # %% [markdown]
-# FILL
+# Late is not always harmless: each step of delay costs, and the more so the later, *although*
+# each delay has its own best rate, which falls as the delay grows. A gradient that is late
+# by a few steps points where it was downhill then; with large steps we have long left that
+# place. So asynchronous training buys its speed with steps of less worth, and with something
+# else: whoever comes first changes the weights first, and no training is ever repeated, bit
+# for bit. (Why did error feedback do no harm, being late as well? There every *large* entry
+# comes at once.)
 #
 # ## Or give everybody more to do
 #
@@ -756,22 +771,43 @@ report(stale)
 # Same epochs, same pictures; the rule against the rate of the small batch.
 
 # %%
-base, batches = 32, (32, 128, 512, 2048)
-searched = search(
-    {size: {"batch_size": size, "workers": 1} for size in batches},
-    (0.05, 0.1, 0.2, 0.4, 0.8),
-)
-base_lr = searched[base][0]
-for law in ("the rate stays", "the rule", "searched"):
+batches = (32, 128, 512, 2048)
+settings = {size: {"batch_size": size, "workers": 1} for size in batches}
+searched = search(settings, (0.1, 0.2, 0.4, 0.8, 1.6))
+by_rule = {}
+for base_lr in (0.0125, searched[32][0]):
     for size in batches:
-        found = searched[size]
-        if law != "searched":
-            lr = base_lr * (size / base if law == "the rule" else 1)
-            found = search({size: {"batch_size": size, "workers": 1}}, (lr,))[size]
-        report({f"{law}, batch {size}": found})
+        by_rule[base_lr, size] = search({size: settings[size]}, (base_lr * size / 32,))[
+            size
+        ]
+for base_lr in (0.0125, searched[32][0]):
+    report({f"from {base_lr:g}, batch {size}": by_rule[base_lr, size] for size in batches})
+report({f"searched, batch {size}": searched[size] for size in batches})
+slow, fast = (
+    [np.mean(by_rule[lr, size][1]) for size in batches] for lr in (0.0125, searched[32][0])
+)
+
+# %%
+claim(
+    "from a small rate, the rule keeps the accuracy from batches of 32 to those of 2,048",
+    max(slow) - min(slow),
+    at_most=0.03 if full else 0.1,
+)
+claim(
+    "from the best rate, it loses at least 20 points on the way",
+    fast[0] - min(fast),
+    at_least=0.2,
+)
 
 # %% [markdown]
-# FILL
+# Begin with a small rate, and the rule is uncannily good: a batch 64 times larger, 64 times
+# fewer steps, and the same accuracy. Small steps add up: many of them in a row are worth one
+# large step in their sum. But nobody trains with a rate that small; look at what the best
+# rate for batches of 32 reaches. From there, the rule breaks: a step that long leaves the
+# neighbourhood in which the gradient is true, and training flies apart. Its limit is thus
+# one of the *rate*, and the search says where: no batch does well above 0.8 here. Then
+# larger batches only mean fewer steps, and no rate makes up for that. (A warm-up moves the
+# limit; Shallue et al. 2019 searched for it with care.)
 #
 # That was the last of the cluster. Close it: the exercises need none.
 
