@@ -192,10 +192,10 @@ for order in ([7, 6, 5, 4, 3, 2, 1, 0], [3, 0, 5, 1, 7, 4, 2, 6], range(8)):
 print("you predicted:", "the same bits" if my_same_bits else "other bits")
 
 # %% [markdown]
-# Rounding. A sum of float32 numbers is rounded after each addition, so $(g_1 + g_2) + g_3$ need
-# not be $g_1 + (g_2 + g_3)$. Most people say "the same", because on paper it is. Nobody notices
-# the last bit of one step; but training multiplies it (notebook 08 watched two equal
-# trainings part), and then no two runs agree, and no stored digit can be checked.
+# Rounding. A sum of float32 numbers is rounded after each addition, so $(g_1 + g_2) + g_3$
+# need not be $g_1 + (g_2 + g_3)$. Most people say "the same", because on paper it is.
+# Nobody notices the last bit of one step; but training multiplies it (notebook 08 watched
+# two equal trainings part), and then no two runs agree, and no stored digit can be checked.
 #
 # The remedy costs nothing: **add in the order of the slices, not in that in which they
 # arrive.** Then the slices alone decide the bits, and the workers, how many they are and
@@ -312,8 +312,8 @@ plots.show(
 # %% [markdown]
 # The points are measured, the curves beyond them are what the law says. (A machine that is
 # busy with something else has no second hand to lend, and looks serial.) The two networks
-# differ in what they do beside computing: the MLP has eight times more weights to add up and
-# to hand to Adam, and ten times less to compute.
+# differ in what they do beside computing: the MLP has eight times more weights to add up
+# and to hand to Adam, and ten times less to compute.
 #
 # ## Many machines
 #
@@ -516,9 +516,10 @@ for name, seconds in clocks.items():
 # ## All at once: a ring
 #
 # Is there a way to add up numbers that lie on different machines, without anybody who
-# collects? There is (Patarasuk and Yuan 2009). Stand in a circle. Everybody cuts their gradient into as many chunks as there
-# are workers, and hands *one* chunk to the right, all at the same time; whoever gets a
-# chunk adds their own to it, and next time hands on the sum.
+# collects? There is (Patarasuk and Yuan 2009). Stand in a circle. Everybody cuts their
+# gradient into as many chunks as there are workers, and hands *one* chunk to the right, all
+# at the same time; whoever gets a chunk adds their own to it, and next time hands on the
+# sum.
 #
 # **Try**: before you step on, say where the first complete sum will appear, and after how
 # many steps. Then: how much has each sent when everybody has everything?
@@ -728,11 +729,11 @@ claim(
 )
 
 # %% [markdown]
-# float16 is as good as free, and half is all that it saves. Top-k sends fifty times less. Who
-# forgets the rest pays for it: an entry that is never among the largest is never learnt,
-# whatever it adds up to. Who *remembers* it pays nothing here: small entries wait until they
-# have grown, and travel then. Most people expect that 99 % of a gradient can't be missing
-# without harm. It isn't missing, it is late.
+# float16 is as good as free, and half is all that it saves. Top-k sends fifty times less.
+# Who forgets the rest pays for it: an entry that is never among the largest is never
+# learnt, whatever it adds up to. Who *remembers* it pays nothing here: small entries wait
+# until they have grown, and travel then. Most people expect that 99 % of a gradient can't
+# be missing without harm. It isn't missing, it is late.
 #
 # ## Don't wait
 #
@@ -755,13 +756,13 @@ claim(
 )
 
 # %% [markdown]
-# Late is not always harmless: each step of delay costs, and the more so the later, *although*
-# each delay has its own best rate, which falls as the delay grows. A gradient that is late
-# by a few steps points where it was downhill then; with large steps we have long left that
-# place. So asynchronous training buys its speed with steps of less worth, and with something
-# else: whoever comes first changes the weights first, and no training is ever repeated, bit
-# for bit. (Why did error feedback do no harm, being late as well? There every *large* entry
-# comes at once.)
+# Late is not always harmless: each step of delay costs, and the more so the later,
+# *although* each delay has its own best rate, which falls as the delay grows. A gradient
+# that is late by a few steps points where it was downhill then; with large steps we have
+# long left that place. So asynchronous training buys its speed with steps of less worth,
+# and with something else: whoever comes first changes the weights first, and no training is
+# ever repeated, bit for bit. (Why did error feedback do no harm, being late as well? There
+# every *large* entry comes at once.)
 #
 # ## Or give everybody more to do
 #
@@ -801,11 +802,11 @@ claim(
 
 # %% [markdown]
 # Begin with a small rate, and the rule is uncannily good: a batch 64 times larger, 64 times
-# fewer steps, and the same accuracy. Small steps add up: many of them in a row are worth one
-# large step in their sum. But nobody trains with a rate that small; look at what the best
-# rate for batches of 32 reaches. From there, the rule breaks: a step that long leaves the
-# neighbourhood in which the gradient is true, and training flies apart. Its limit is thus
-# one of the *rate*, and the search says where: no batch does well above 0.8 here. Then
+# fewer steps, and the same accuracy. Small steps add up: many of them in a row are worth
+# one large step in their sum. But nobody trains with a rate that small; look at what the
+# best rate for batches of 32 reaches. From there, the rule breaks: a step that long leaves
+# the neighbourhood in which the gradient is true, and training flies apart. Its limit is
+# thus one of the *rate*, and the search says where: no batch does well above 0.8 here. Then
 # larger batches only mean fewer steps, and no rate makes up for that. (A warm-up moves the
 # limit; Shallue et al. 2019 searched for it with care.)
 #
