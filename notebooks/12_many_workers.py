@@ -107,6 +107,7 @@ def gradient(model, x, labels):
     return loss, [grad for _, grad in model.named_gradients()]
 
 
+# %%
 model = mlp(np.random.default_rng(SEED))
 x, labels = train_images[:128], train_labels[:128]
 whole = gradient(model, x, labels)[1]
@@ -157,6 +158,7 @@ def add(shares):
     return total
 
 
+# %%
 for slices in (2, 3, 7, 128):
     together = add([share_of(model, x, labels, part) for part in cut(128, slices)])
     off = max(np.abs(a - b).max() for a, b in zip(whole, together, strict=True))
@@ -218,6 +220,7 @@ def by_threads(model, x, labels, slices, workers):
         )
 
 
+# %%
 def cnn(rng):
     """The two convolutions of notebook 03. Few weights, much to compute."""
     return nnlib.Sequential(
@@ -234,6 +237,7 @@ def cnn(rng):
     )
 
 
+# %%
 model = cnn(np.random.default_rng(SEED))
 one, two, five = (by_threads(model, x, labels, 5, workers) for workers in (1, 2, 5))
 claim("two workers give the bits of one", differing(one, two), equals=0)
@@ -273,6 +277,7 @@ def step_time(model, parallel):
     return best_time(lambda: (parallel.gradients(x, labels), optimizer.step()))
 
 
+# %% tags=["nbval-ignore-output"]
 hands = list(range(1, min(nnlib.cores(), 4) + 1))
 networks = {
     "cnn": cnn(np.random.default_rng(SEED)),
@@ -294,7 +299,7 @@ for name, seconds in clocks.items():
     print(f"{name}: {listed}; serial {serial[name]:.0%}")
 
 # %% tags=["figure", "nbval-ignore-output"]
-figure, axes = plt.subplots(figsize=(7, 3.2))
+figure, axes = plt.subplots(figsize=(7, 2.6))
 many = np.arange(1, 33)
 for (name, part), marker in zip(serial.items(), "os", strict=True):
     axes.plot(many, 1 / (part + (1 - part) / many), label=f"{name}: serial {part:.0%}")
@@ -406,6 +411,7 @@ def equal_weights(first, second):
     return all(np.array_equal(first[name], second[name]) for name in first)
 
 
+# %%
 alone, weights_alone = train_cnn(lambda model: nnlib.DataParallel(model, workers=1))
 cluster_history, weights = train_cnn(lambda model: ClusterParallel(model, client))
 print("epoch   one worker here       the cluster")
@@ -450,6 +456,7 @@ class Murder:
         return self.parallel.gradients(*arguments, **options)
 
 
+# %%
 survived, weights = train_cnn(lambda model: Murder(ClusterParallel(model, client), 9))
 killed = next(iter(pids.values()))
 claim("the worker is dead", killed in client.run(os.getpid).values(), equals=False)
@@ -554,6 +561,7 @@ def ring_sum(gradients):
     return [np.concatenate(chunks) for chunks in held], sent
 
 
+# %%
 for workers in (2, 4, 8):
     gradients = [
         flat(share_of(networks["mlp"], x, labels, part)) for part in cut(128, workers)
@@ -622,6 +630,7 @@ def half(worker, g):
     return g.astype(np.float16).astype(np.float32)
 
 
+# %%
 def train(seed, lr, sets, batch_size=64, workers=4, send=None, delay=0, epochs=6):
     """Plain SGD, whose rate falls to zero in a line. Returns accuracies.
 
@@ -670,6 +679,7 @@ def task(sets, seed, lr, make_send=None, **settings):
         return train(seed, lr, sets, send=make_send() if make_send else None, **settings)
 
 
+# %%
 def search(contenders, rates=(0.1, 0.2, 0.4, 0.8)):
     """contenders: name -> settings of `train`. Each at its best rate, chosen on validation.
     Returns name -> (rate, test accuracies for three seeds).
@@ -697,6 +707,7 @@ def report(found, extra=None):
         )
 
 
+# %%
 compressed = search(
     {
         "float32": {},
@@ -718,7 +729,7 @@ print(f"forgetting costs {lost:.1f} points; you predicted {my_points}")
 
 # %%
 claim(
-    "float16 costs less than a point",
+    "float16 costs at most a point, or two on the sample",
     mean["float32"] - mean["float16"],
     at_most=0.01 if full else 0.02,
 )
@@ -1027,63 +1038,7 @@ for workers in (2, 3, 16, 100):
 print(f"passed: {tried} machines, from all shared to nothing shared")
 
 # %% [markdown]
-# ### 5 · Half a ring
-#
-# After the first half of its steps, each worker in a ring holds one complete chunk. Often
-# that is all one needs (it is called *reduce-scatter*: each worker then updates only *its*
-# part of the weights). Write this half. Worker `w` sends chunk `w` first.
-
-
-# %% tags=["exercise"]
-def half_ring(gradients):
-    """gradients: one array (size,) for each worker, size a multiple of their number.
-    Return a list: for each worker the number of the chunk that it holds complete, and
-    that chunk, added up in the order in which the ring passes it on.
-    """
-    raise NotImplementedError("not written yet")
-
-
-# %% tags=["solution"]
-def half_ring(gradients):
-    workers = len(gradients)
-    held = [list(np.split(g.copy(), workers)) for g in gradients]
-    for step in range(workers - 1):
-        moves = [held[w][(w - step) % workers] for w in range(workers)]
-        for w, numbers in enumerate(moves):
-            to, chunk = (w + 1) % workers, (w - step) % workers
-            held[to][chunk] = numbers + held[to][chunk]
-    return [((w + 1) % workers, held[w][(w + 1) % workers]) for w in range(workers)]
-
-
-# %% tags=["check"]
-draw = np.random.default_rng(4)
-for workers in (1, 2, 3, 5):
-    gradients = [draw.normal(size=4 * workers).astype(np.float32) for _ in range(workers)]
-    given = [g.copy() for g in gradients]
-    got = half_ring(given)
-    assert all(np.array_equal(a, b) for a, b in zip(given, gradients, strict=True)), (
-        "a gradient is changed in place: work on a copy"
-    )
-    assert len(got) == workers, f"{workers} workers: {len(got)} answers"
-    for w, (number, chunk) in enumerate(got):
-        right_number = (w + 1) % workers
-        assert number == right_number, (
-            f"{workers} workers: worker {w} holds chunk {number}?"
-        )
-        pieces = [np.split(g, workers)[number] for g in gradients]
-        right = pieces[number].copy()  # it began with the worker of its number
-        for i in range(1, workers):
-            right = right + pieces[(number + i) % workers]
-        assert np.allclose(chunk, right, atol=1e-5), (
-            f"{workers} workers: chunk {number} is not the sum"
-        )
-        assert np.array_equal(chunk, right), (
-            f"{workers} workers: chunk {number}, another order"
-        )
-print("passed: rings of 1, 2, 3 and 5, every chunk to the last bit")
-
-# %% [markdown]
-# ### 6 · An experiment: meet less often
+# ### 5 · An experiment: meet less often
 #
 # Another way to talk less: every worker trains on its own for some steps, with plain SGD on
 # its part of the pictures, and then all set their weights to the mean of all (*local SGD*,
@@ -1129,37 +1084,34 @@ def local_experiment(count=2048, steps=256, seed=SEED):
 
 
 # %% tags=["check"]
-def whole_batches(count, steps, seed):
-    """Meeting in every step is training with batches of 64: what one worker would do."""
+def sgd(images, labels, size, steps, seed):
+    """One worker, alone, with batches of this size. Returns its model."""
     model = mlp(np.random.default_rng(seed), hidden=32)
     for step in range(steps):
-        start = 64 * step % count
-        rows = slice(start, start + 64)
-        grads = gradient(model, train_images[rows], train_labels[rows])[1]
+        rows = slice(size * step % len(images), size * step % len(images) + size)
+        grads = gradient(model, images[rows], labels[rows])[1]
         for (_, param), grad in zip(model.named_parameters(), grads, strict=True):
             param -= np.float32(0.1) * grad
-    return nnlib.evaluate(model, validation_images[:2000], validation_labels[:2000])[1]
+    return model
+
+
+def accuracy_of(models):
+    """The accuracy of the mean of some models."""
+    weights = [model.copy_weights() for model in models]
+    mean = {name: sum(w[name] for w in weights) / len(weights) for name in weights[0]}
+    models[0].set_weights(mean)
+    return nnlib.evaluate(models[0], validation_images[:2000], validation_labels[:2000])[1]
+
+
+def whole_batches(count, steps, seed):
+    """Meeting in every step is training with batches of 64."""
+    return accuracy_of([sgd(train_images[:count], train_labels[:count], 64, steps, seed)])
 
 
 def one_meeting(count, seed):
-    """With 32 steps and a meeting at their end: four trainings, and the mean of them."""
-    mean = 0
-    for w in range(4):
-        model = mlp(np.random.default_rng(seed), hidden=32)
-        images, labels = train_images[w:count:4], train_labels[w:count:4]
-        for step in range(32):
-            start = 16 * step % len(images)
-            grads = gradient(model, images[start : start + 16], labels[start : start + 16])[
-                1
-            ]
-            for (_, param), grad in zip(model.named_parameters(), grads, strict=True):
-                param -= np.float32(0.1) * grad
-        mean = mean + flat([param for _, param in model.named_parameters()]) / 4
-    params = [param for _, param in model.named_parameters()]
-    ends = np.cumsum([param.size for param in params])[:-1]
-    for param, values in zip(params, np.split(mean, ends), strict=True):
-        param[...] = values.reshape(param.shape)
-    return nnlib.evaluate(model, validation_images[:2000], validation_labels[:2000])[1]
+    """With 32 steps, and a meeting at their end."""
+    parts = [(train_images[w:count:4], train_labels[w:count:4]) for w in range(4)]
+    return accuracy_of([sgd(*part, 16, 32, seed) for part in parts])
 
 
 draw = np.random.default_rng()
@@ -1192,7 +1144,7 @@ claim(
 print(f"passed: twice {len(small)} accuracies with another size and seed, one claim")
 
 # %% [markdown]
-# ### 7 · An explanation: what moves the last bit?
+# ### 6 · An explanation: what moves the last bit?
 #
 # A training with `ClusterParallel(model, client, slices=8)` is run again, and one thing is
 # changed. Which changes may move the last bits of the weights? Put their names in a set:

@@ -845,24 +845,6 @@ PLANTED = {
             "the second speed-up is in proportion": ("1 / (serial + (1 - serial) / more)", "speed_up * more / workers"),
             "the limit instead of the speed-up": ("1 / (serial + (1 - serial) / more)", "1 / max(serial, 1e-9)"),
         },
-        "half_ring": {
-            "inputs handed back": """
-                def half_ring(gradients):
-                    return list(enumerate(gradients))
-            """,
-            "zeros": ("held[w][(w + 1) % workers]) for", "0 * held[w][(w + 1) % workers]) for"),
-            "the right sums in another order": (
-                "held[to][chunk] = numbers + held[to][chunk]",
-                "held[to][chunk] = (numbers.astype(np.float64) + held[to][chunk])",
-            ),
-            "copied, and not added": ("numbers + held[to][chunk]", "numbers"),
-            "one step too few": ("range(workers - 1):", "range(workers - 2):"),
-            "the neighbour's chunk": ("[((w + 1) % workers, held", "[(w, held"),
-            "the gradients are written to": (
-                "numbers + held[to][chunk]",
-                "np.add(numbers, held[to][chunk], out=gradients[to][: len(numbers)]).copy()",
-            ),
-        },
         "local_experiment": {
             "invented numbers": ("    scores = {}", "    return {1: 0.75, 32: 0.74}\n    scores = {}"),
             "the number of pictures is not used": ("[w:count:4]", "[w:2048:4]"),
