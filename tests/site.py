@@ -249,6 +249,8 @@ def test_dark_mode_switches_and_stays(visit):
         "frame => getComputedStyle(frame.contentDocument.documentElement).backgroundColor.match(/\\d+/)[0] < 60",
         arg=page.locator(".nn-figure iframe").first.element_handle(),
     )
+    around = page.locator("div.text_html:has(.nn-figure)").first
+    assert around.evaluate("e => getComputedStyle(e).backgroundColor") == "rgba(0, 0, 0, 0)"  # no light frame
     visit("docs/symbols.html", page=page)
     assert body.evaluate(brightness) < 60
 
