@@ -847,12 +847,12 @@ interactive.digit_pad(deeper, examples=data.test_images[:5])
 reads = f"{accuracies['two convolutions']:.1%} of {len(data.test_labels):,} test digits"
 interactive.save_page(
     deeper,
-    "my_network.html",
+    "my_cnn.html",
     note=f"Trained in a notebook with two convolutions. It reads {reads}.",
     examples=data.test_images[:5],
     overwrite=True,
 )
-print("saved as my_network.html, in the folder of this notebook")
+print("saved as my_cnn.html, in the folder of this notebook")
 
 # %% [markdown]
 # ## What it means
