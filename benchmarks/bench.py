@@ -503,6 +503,8 @@ def main() -> None:
     if where == "cpu" and importlib.util.find_spec("resource"):  # not on Windows
         memory_table()
     scaling_table()
+    if "--busy" not in sys.argv and (busy := neighbours()):
+        print(f"\n{busy}, now at the end: it may have been so before, measure again.")
     if where == "cpu" and importlib.util.find_spec("cupy"):
         print(flush=True)
         subprocess.run(
