@@ -309,6 +309,7 @@ def test_without_a_repository_no_page_says_where_it_is(folder, pages):
         text = (folder / name).read_text("utf-8")
         assert not re.search("colab|binder|canonical|og:url|og:image|SITE_REPO.*blob", text.partition("<main")[0]), name
         if name.startswith("notebooks/"):
+            assert "%pip" not in text, name
             assert not LEADS.search(text), name
 
 
@@ -332,6 +333,7 @@ def test_with_a_repository_every_page_leads_to_it(stored, pages, tmp_path):
                 f"{REPOSITORY}/blob/main/{path}",
             ):
                 assert lead in LEADS.findall(text), (name, lead)
+            assert f"<code>%pip install -q git+{REPOSITORY}</code>" in text, "nnlib is not installed in Colab"
             assert (notebooks.ROOT / path).is_file() and json.loads((site / "_downloads" / path).read_text("utf-8"))
         for lead in LEADS.findall(text):
             if lead.startswith(REPOSITORY + "/blob/main/"):
