@@ -537,9 +537,10 @@ for name, pictures, size, channels in (
 # small memory close by; main memory is many times slower. Rows that do not fit into the
 # cache are written out to main memory, only to be fetched back for the product. So cut the
 # batch into **chunks** of a few pictures and finish one before beginning the next: the
-# arithmetic is the same, but the rows never leave the cache. `nnlib.Conv2d` does that. How
-# much does the size of the chunk matter on your computer? Where the curve begins to rise,
-# the rows no longer fit.
+# arithmetic is the same, but the rows never leave the cache. `nnlib.Conv2d` does that (and
+# one thing more: a copy is fast along its innermost axis, so a picture of few channels is
+# laid out plane by plane first). How much does the size of the chunk matter on your
+# computer? Where the curve begins to rise, the rows no longer fit.
 
 # %%
 wide = rng.normal(size=(128, 32, 32, 32)).astype(np.float32)
