@@ -2,8 +2,9 @@
 
     python -m benchmarks.bench [--busy]    about three minutes; it refuses to start on a machine that is busy
 
-Its one idea: a clock is honest when both contenders take turns under it. Each gets a short burst, then the other, many
-times over; medians are quoted, and what counts is the ratio. Peak memory is taken in a process of its own for each.
+Its one idea: a clock is honest when the contenders take turns under it, each in a process of its own. A short burst for
+one, then for the other, many times over; medians are quoted, and what counts is the ratio. In one process they would
+share the allocator: what one of them frees makes the other faster.
 """
 
 import contextlib
@@ -39,7 +40,8 @@ from nnlib import (
 from nnlib.parallel import BLAS
 
 torch = None
-if importlib.util.find_spec("torch") and sys.argv[1:] != ["memory", "nnlib"]:  # there its own memory would count too
+alone = sys.argv[1:2] in (["memory"], ["contender"]) and "nnlib" in sys.argv[2]  # a process of nnlib's own
+if importlib.util.find_spec("torch") and not alone:
     import torch
 
 MNIST, CIFAR = (1, (32,), (28, 28)), (3, (32, 64, 64), (32, 32))  # channels, filters of each convolution, picture size
@@ -120,9 +122,9 @@ class Ours:
         """Predict the whole batch, and let BLAS use the cores."""
         self.model.predict(self.x)
 
-    def shared_infer(self):
-        """Predict the whole batch, with one worker a core."""
-        self.model.predict(self.x, workers=cores())
+    def shared_infer(self, workers):
+        """Predict the whole batch with workers."""
+        self.model.predict(self.x, workers=workers)
 
 
 class Theirs:
@@ -167,9 +169,9 @@ class OurRNN:
         self.optimizer.step()
         return float(loss)
 
-    def shared_step(self):
+    def shared_step(self, workers=None):
         """Run the same step with the batch in slices, and one worker a core; return the loss."""
-        loss, _ = DataParallel(self.model).gradients(self.x, self.labels, validate=False)
+        loss, _ = DataParallel(self.model, workers).gradients(self.x, self.labels, validate=False)
         clip_grad_norm(self.model, 1.0)
         self.optimizer.step()
         return float(loss)
@@ -211,58 +213,83 @@ class TheirRNN:
 # ------------------------------------------------------------------------------------------------------------- clocks
 
 
-def take_turns(contenders, rounds, burst) -> list[float]:
-    """Return each contender's median seconds: `rounds` times a pause, a warm-up call and `burst` timed ones, in turns.
+def contender(side: str, network, batch: int, action="step", pool_first=False, workers=None) -> tuple:
+    """Return one side's work as a function without arguments, and the loss with which its training begins.
 
-    The pause is for the other's threads, which go on spinning for some 30 ms after their last work.
+    side: "nnlib", "nnlib with workers" or "PyTorch". network: as MNIST above, or "rnn".
+    action: "step" (train on a batch) or "infer" (predict `batch` pictures).
     """
-    seconds = [[] for _ in contenders]
-    for _ in range(rounds):
-        for contender, times in zip(contenders, seconds, strict=True):
-            time.sleep(0.1)
-            contender()
-            for _ in range(burst):
-                began = time.perf_counter()
-                contender()
-                times.append(time.perf_counter() - began)
+    if network == "rnn":
+        who = OurRNN()
+    else:
+        who = Ours(network, 64 if action == "infer" else batch, pool_first)
+    if side == "PyTorch":
+        who = TheirRNN(who) if network == "rnn" else Theirs(network, who)
+    loss = who.step()
+    if action == "infer":
+        channels, _, size = network
+        x = np.random.default_rng(2).random((batch, *size, channels), np.float32)
+        who.x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(who.x.device) if torch else to_device(x)
+    if side == "nnlib with workers":
+        return lambda: getattr(who, f"shared_{action}")(workers or cores()), loss
+    return getattr(who, action), loss
+
+
+def serve(spec: dict) -> None:
+    """Be a contender: print the first loss; then, for each number on stdin, that many seconds as JSON."""
+    work, loss = contender(**spec)
+    print(loss, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(clock(work, int(line))), flush=True)
+
+
+def clock(work, times: int) -> list[float]:
+    """Return the seconds of each of `times` calls, after one that is not counted."""
+    work()
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def contest(specs: list[dict], rounds: int, burst: int) -> list[float]:
+    """Return the median seconds of each contender: `rounds` times a pause and a burst, in turns.
+
+    The pause is for the other's threads, which go on spinning for some 30 ms after their last work. All must begin with
+    the same loss: then they are the same network.
+    """
+    command = [sys.executable, "-m", "benchmarks.bench", "contender"]
+    seconds = [[] for _ in specs]
+    with contextlib.ExitStack() as stack:
+        contenders = []
+        for spec in specs:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            contenders.append(stack.enter_context(subprocess.Popen([*command, json.dumps(spec)], **pipes)))
+        losses = [answer(process) for process in contenders]
+        if not np.allclose(losses, losses[0], rtol=1e-3):
+            raise RuntimeError(f"these are not the same networks: their first losses are {losses}")
+        for _ in range(rounds):
+            for process, times in zip(contenders, seconds, strict=True):
+                time.sleep(0.1)
+                process.stdin.write(f"{burst}\n")
+                process.stdin.flush()
+                times += answer(process)
     return [float(np.median(times)) for times in seconds]
 
 
-def contest(ours, theirs, action="step", rounds=8, burst=6) -> list[float]:
-    """Return the seconds of nnlib in one piece, of nnlib with workers, and, where PyTorch is there, of PyTorch."""
-    contenders = [getattr(ours, action), getattr(ours, f"shared_{action}")]
-    return take_turns(contenders + ([getattr(theirs, action)] if torch else []), rounds, burst)
+def answer(process):
+    """Return what a contender says next."""
+    if not (line := process.stdout.readline()):
+        raise RuntimeError("a contender ended before its time: its own error stands above")
+    return json.loads(line)
 
 
-def pictures(network, batch, pool_first=False) -> tuple:
-    """Return both sides of a contest on pictures."""
-    ours = Ours(network, batch, pool_first)
-    return same_networks(ours, Theirs(network, ours) if torch else None)
-
-
-def sequences() -> tuple:
-    """Return both sides of the recurrent contest."""
-    ours = OurRNN()
-    return same_networks(ours, TheirRNN(ours) if torch else None)
-
-
-def ten_thousand(network) -> tuple:
-    """Return both sides, with 10,000 pictures to predict."""
-    ours, theirs = pictures(network, 64)
-    channels, _, size = network
-    x = np.random.default_rng(2).random((10_000, *size, channels), np.float32)
-    ours.x = to_device(x)
-    if torch:
-        theirs.x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(theirs.x.device)
-    return ours, theirs
-
-
-def same_networks(ours, theirs) -> tuple:
-    """Return both, once it is clear that they begin with the same loss; theirs is None without PyTorch."""
-    losses = [ours.step(), theirs.step() if torch else None]
-    if torch and not np.isclose(*losses, rtol=1e-3):
-        raise RuntimeError(f"these are not the same networks: their first losses are {losses}")
-    return ours, theirs
+def sides(network, batch: int, **options) -> list[dict]:
+    """Return the contenders for a network: nnlib, nnlib with workers and, where it is installed, PyTorch."""
+    names = ["nnlib", "nnlib with workers"] + (["PyTorch"] if torch else [])
+    return [{"side": side, "network": network, "batch": batch} | options for side in names]
 
 
 def gigaflops(network, batch, training) -> float:
@@ -280,7 +307,7 @@ def gigaflops(network, batch, training) -> float:
 def sgemm() -> float:
     """Return the GFLOP/s of NumPy's product of two 1536 x 1536 float32 matrices, the median of 15."""
     a = to_device(np.ones((1536, 1536), np.float32))
-    return 2e-9 * 1536**3 / take_turns([lambda: float((a @ a)[0, 0])], 3, 5)[0]
+    return 2e-9 * 1536**3 / np.median(clock(lambda: float((a @ a)[0, 0]), 15))
 
 
 # ------------------------------------------------------------------------------------------------------------- memory
@@ -301,7 +328,7 @@ def measure_memory(side: str) -> None:
             contender.x = contender.x.float() / 255
         contender.shared_step() if side == "nnlib" else contender.step()
     contender.x = images[:10_000] if side == "nnlib" else images[:10_000].float() / 255
-    contender.shared_infer() if side == "nnlib" else contender.infer()
+    contender.shared_infer(cores()) if side == "nnlib" else contender.infer()
     print(json.dumps([before, peak_so_far()]))
 
 
@@ -354,30 +381,23 @@ def speed_table() -> None:
     )
     rnn = 2e-9 * 128 * (28 * (2 * 28 * 128 + 3 * 128 * 128) + 3 * 1280)  # nobody asks for the input's gradient
     mnist, cifar = gigaflops(MNIST, 64, training=True), gigaflops(CIFAR, 128, training=True)
-    for name, sides, work, target, clock in (
-        ("MNIST CNN, training step, batch 64", pictures(MNIST, 64), mnist, "mnist step", ("step", 8, 6)),
-        ("the same, pool before ReLU", pictures(MNIST, 64, pool_first=True), mnist, "mnist step", ("step", 8, 6)),
-        ("CIFAR CNN, training step, batch 128", pictures(CIFAR, 128), cifar, "cifar step", ("step", 5, 4)),
-        ("RNN, 28 steps, 128 units, training step, batch 128", sequences(), rnn, "rnn step", ("step", 8, 8)),
-        (
-            "MNIST CNN, predicting 10,000",
-            ten_thousand(MNIST),
-            gigaflops(MNIST, 10_000, False),
-            "inference",
-            ("infer", 4, 1),
-        ),
-        (
-            "CIFAR CNN, predicting 10,000",
-            ten_thousand(CIFAR),
-            gigaflops(CIFAR, 10_000, False),
-            "inference",
-            ("infer", 2, 1),
-        ),
+    for name, specs, work, target, rounds, burst in (
+        ("MNIST CNN, training step, batch 64", sides(MNIST, 64), mnist, "mnist step", 8, 6),
+        ("the same, pool before ReLU", sides(MNIST, 64, pool_first=True), mnist, "mnist step", 8, 6),
+        ("CIFAR CNN, training step, batch 128", sides(CIFAR, 128), cifar, "cifar step", 5, 4),
+        ("RNN, 28 steps, 128 units, training step, batch 128", sides("rnn", 128), rnn, "rnn step", 8, 8),
+        ("MNIST CNN, predicting 10,000", predicting(MNIST), gigaflops(MNIST, 10_000, False), "inference", 4, 1),
+        ("CIFAR CNN, predicting 10,000", predicting(CIFAR), gigaflops(CIFAR, 10_000, False), "inference", 2, 1),
     ):
-        whole, many, *theirs = contest(*sides, *clock)
+        whole, many, *theirs = contest(specs, rounds, burst)
         cells = [milliseconds(theirs), milliseconds([whole]), ratio(whole, theirs)]
         cells += [milliseconds([many]), ratio(many, theirs), f"≤ {TARGETS[target]}"]
         row(name, *cells, f"{work / min(whole, many) / best:.0%}")
+
+
+def predicting(network) -> list[dict]:
+    """Return the contenders in predicting 10,000 pictures."""
+    return sides(network, 10_000, action="infer")
 
 
 def memory_table() -> None:
@@ -395,21 +415,21 @@ def scaling_table() -> None:
     """Print the time per picture over batch sizes, per pixel over picture sizes, and per step over workers."""
     heading("MNIST CNN, training step", "PyTorch", "nnlib", "ratio", f"{cores()} workers", "ratio")
     for batch in (16, 64, 256, 512):
-        scaled(f"batch {batch}, 28 by 28, µs a picture", pictures(MNIST, batch), 1e6 / batch)
+        scaled(f"batch {batch}, 28 by 28, µs a picture", sides(MNIST, batch), 1e6 / batch)
     for side in (28, 56, 112):
         network = (1, (32,), (side, side))
-        scaled(f"batch 64, {side} by {side}, ns a pixel", pictures(network, 64), 1e9 / 64 / side**2)
+        scaled(f"batch 64, {side} by {side}, ns a pixel", sides(network, 64), 1e9 / 64 / side**2)
     heading("CIFAR CNN, training step, batch 128", "ms", "times as fast as one worker")
-    ours, _ = pictures(CIFAR, 128)
     hands = sorted({2**i for i in range(8) if 2**i < cores()} | {cores()})
-    seconds = take_turns([lambda n=n: ours.shared_step(n) for n in hands], rounds=4, burst=3)
+    many = {"side": "nnlib with workers", "network": CIFAR, "batch": 128}
+    seconds = contest([many | {"workers": workers} for workers in hands], rounds=4, burst=3)
     for workers, time_taken in zip(hands, seconds, strict=True):
         row(f"{workers} worker{'s' * (workers > 1)}", f"{1000 * time_taken:.1f}", f"{seconds[0] / time_taken:.2f}")
 
 
-def scaled(name: str, sides: tuple, factor: float) -> None:
+def scaled(name: str, specs: list[dict], factor: float) -> None:
     """Print a row of seconds times factor."""
-    whole, many, *theirs = contest(*sides, "step", rounds=4, burst=3)
+    whole, many, *theirs = contest(specs, rounds=4, burst=3)
     cells = [f"{factor * theirs[0]:.0f}" if theirs else "–", f"{factor * whole:.0f}", ratio(whole, theirs)]
     row(name, *cells, f"{factor * many:.0f}", ratio(many, theirs))
 
@@ -464,8 +484,11 @@ def main() -> None:
     """Print all tables."""
     if torch:
         torch.set_num_threads(cores())
-    if sys.argv[1:2] == ["memory"]:
-        return measure_memory(sys.argv[2])
+    match sys.argv[1:]:
+        case ["memory", side]:
+            return measure_memory(side)
+        case ["contender", spec]:
+            return serve(json.loads(spec))
     if busy := neighbours():
         if "--busy" not in sys.argv:
             sys.exit(
@@ -480,6 +503,8 @@ def main() -> None:
     if where == "cpu" and importlib.util.find_spec("resource"):  # not on Windows
         memory_table()
     scaling_table()
+    if "--busy" not in sys.argv and (busy := neighbours()):
+        print(f"\n{busy}, now at the end: it may have been so before, measure again.")
     if where == "cpu" and importlib.util.find_spec("cupy"):
         print(flush=True)
         subprocess.run(

@@ -537,9 +537,10 @@ for name, pictures, size, channels in (
 # small memory close by; main memory is many times slower. Rows that do not fit into the
 # cache are written out to main memory, only to be fetched back for the product. So cut the
 # batch into **chunks** of a few pictures and finish one before beginning the next: the
-# arithmetic is the same, but the rows never leave the cache. `nnlib.Conv2d` does that. How
-# much does the size of the chunk matter on your computer? Where the curve begins to rise,
-# the rows no longer fit.
+# arithmetic is the same, but the rows never leave the cache. `nnlib.Conv2d` does that (and
+# one thing more: a copy is fast along its innermost axis, so a picture of few channels is
+# laid out plane by plane first). How much does the size of the chunk matter on your
+# computer? Where the curve begins to rise, the rows no longer fit.
 
 # %%
 wide = rng.normal(size=(128, 32, 32, 32)).astype(np.float32)
@@ -847,12 +848,12 @@ interactive.digit_pad(deeper, examples=data.test_images[:5])
 reads = f"{accuracies['two convolutions']:.1%} of {len(data.test_labels):,} test digits"
 interactive.save_page(
     deeper,
-    "my_network.html",
+    "my_cnn.html",
     note=f"Trained in a notebook with two convolutions. It reads {reads}.",
     examples=data.test_images[:5],
     overwrite=True,
 )
-print("saved as my_network.html, in the folder of this notebook")
+print("saved as my_cnn.html, in the folder of this notebook")
 
 # %% [markdown]
 # ## What it means

@@ -473,9 +473,7 @@ network = cnn(np.random.default_rng(SEED))
 print(f"{sum(param.size for _, param in network.named_parameters()):,} weights and biases")
 
 # %%
-cnn_history = train(
-    network, 2e-3, 6 if full else 2, augment=gently, workers=nnlib.cores()
-)
+cnn_history = train(network, 2e-3, 6 if full else 2, augment=gently, workers=nnlib.cores())
 
 # %% tags=["nbval-ignore-output"]
 print(

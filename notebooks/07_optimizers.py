@@ -196,9 +196,9 @@ interactive.valley(CURVATURES)
 # Notice three things. Momentum tames rates that plain gradient descent cannot bear, and the
 # border (dashed) is a straight line: $\text{lr} = 2\,(1 + \beta) / c_2$. The fast settings
 # lie on a narrow ridge, and too large a $\beta$ is as slow as too small a rate. And the
-# best point of the map arrives after 33 steps, where the best without momentum (along the
-# lower edge) needs 346: about ten times as many, the *square root* of the ratio of the
-# curvatures.
+# best point without momentum (along the lower edge) needs about ten times as many steps as
+# the best of the whole map: click on both, and read their numbers below. Ten is the
+# *square root* of the ratio of the curvatures.
 
 # %% [markdown]
 # ## Adam: each weight in its own units

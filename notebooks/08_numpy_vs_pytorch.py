@@ -1279,6 +1279,8 @@ claim(
 # %%
 MAP = {
     "Sequential": "torch.nn.Sequential",
+    "DataParallel": "torch.nn.DataParallel",  # many GPUs; ours: many cores
+    "cores": "torch.get_num_threads",
     "Layer": "torch.nn.Module",
     "Linear": "torch.nn.Linear",
     "Conv2d": "torch.nn.Conv2d",

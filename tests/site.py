@@ -249,6 +249,8 @@ def test_dark_mode_switches_and_stays(visit):
         "frame => getComputedStyle(frame.contentDocument.documentElement).backgroundColor.match(/\\d+/)[0] < 60",
         arg=page.locator(".nn-figure iframe").first.element_handle(),
     )
+    around = page.locator("div.text_html:has(.nn-figure)").first
+    assert around.evaluate("e => getComputedStyle(e).backgroundColor") == "rgba(0, 0, 0, 0)"  # no light frame
     visit("docs/symbols.html", page=page)
     assert body.evaluate(brightness) < 60
 
@@ -307,6 +309,7 @@ def test_without_a_repository_no_page_says_where_it_is(folder, pages):
         text = (folder / name).read_text("utf-8")
         assert not re.search("colab|binder|canonical|og:url|og:image|SITE_REPO.*blob", text.partition("<main")[0]), name
         if name.startswith("notebooks/"):
+            assert "%pip" not in text, name
             assert not LEADS.search(text), name
 
 
@@ -330,6 +333,7 @@ def test_with_a_repository_every_page_leads_to_it(stored, pages, tmp_path):
                 f"{REPOSITORY}/blob/main/{path}",
             ):
                 assert lead in LEADS.findall(text), (name, lead)
+            assert f"<code>%pip install -q git+{REPOSITORY}</code>" in text, "nnlib is not installed in Colab"
             assert (notebooks.ROOT / path).is_file() and json.loads((site / "_downloads" / path).read_text("utf-8"))
         for lead in LEADS.findall(text):
             if lead.startswith(REPOSITORY + "/blob/main/"):

@@ -17,6 +17,8 @@ import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 
+from .. import plots  # noqa: F401  (the look of every picture on paper)
+
 PNG = b"\x89PNG\r\n\x1a\n"  # every PNG file begins so
 DTYPES = ("float16", "float32", "float64", "uint8", "int8", "int16", "uint16", "int32")  # those that nn.array reads
 WEB = resources.files(__package__) / "web"

@@ -11,7 +11,6 @@ import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .. import plots  # noqa: F401  (its look)
 from ..backend import to_device, to_numpy
 from ..layers import Linear, ReLU
 from ..losses import check_labels, cross_entropy

@@ -9,7 +9,6 @@ import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .. import plots  # noqa: F401  (its look)
 from .figure import Figure, encode, png
 
 LARGEST = 99  # a weight goes from -99 to 99

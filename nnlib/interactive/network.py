@@ -59,6 +59,12 @@ def network_json(model: Sequential, *, dtype: str | None = "float16") -> dict:
     return {"layers": layers}
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities (N, K) of logits (N, K), as `Net.softmax` does of each row."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
 def _light_dtype(model):
     weights = [to_numpy(param) for _, param in model.named_parameters()]
     if any(np.abs(weight).max() > np.finfo(np.float16).max for weight in weights):

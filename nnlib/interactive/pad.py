@@ -12,11 +12,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .. import plots  # noqa: F401  (its look)
 from ..model import Sequential
 from ..recurrent import GRU, RNN
 from .figure import Figure, encode, png
-from .network import network_json
+from .network import network_json, softmax
 
 PEN = 2.6  # the pen's thickness in pixels of the picture: MNIST's digits hold as much ink
 INK, BOX = 84, 80  # a drawing is laid out finely first: its longer side takes 80 of 84 pixels
@@ -65,7 +64,7 @@ def belief_pad(
     labels, examples = _checked_labels(labels), _checked_examples(examples, (28, 28))
     _input_shape(model, (28, 28), len(labels))
     picture = centre_digit(draw_ink(THREE))
-    beliefs = np.concatenate([_softmax(model.predict(picture[None, : t + 1])) for t in range(28)])
+    beliefs = np.concatenate([softmax(model.predict(picture[None, : t + 1])) for t in range(28)])
     data = {"network": network, "image_shape": (28, 28), "labels": labels, "examples": _encoded(examples)}
     alt = (
         "A sheet to draw a digit on; beside it the 28 rows of the picture that the network sees, and a map of what it "
@@ -181,7 +180,7 @@ def _digit_pad(model, labels, image_shape, examples, dtype=None, note=""):
     input_shape = _input_shape(model, image_shape, len(labels))
     drawn = examples is None or "3" in labels
     picture = centre_digit(draw_ink(THREE), image_shape) if drawn else examples[0]
-    probabilities = _softmax(model.predict(picture.reshape(input_shape)))[0]
+    probabilities = softmax(model.predict(picture.reshape(input_shape)))[0]
     best = int(probabilities.argmax())
     data = {
         "network": network,
@@ -248,11 +247,6 @@ def _belief_still(picture, beliefs, labels):
         axes.grid(False)
     figure.colorbar(drawn, label="probability")
     return figure
-
-
-def _softmax(logits):
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _checked_labels(labels):

@@ -7,7 +7,6 @@ many gradients for it.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .. import plots  # noqa: F401  (its look)
 from ..reference import im2col
 from .figure import Figure, encode, png
 

@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .. import plots  # noqa: F401  (its look)
 from ..backend import to_device, to_float
 from ..layers import Dropout
 from ..model import Sequential
 from .figure import Figure, encode, png
-from .network import SETTINGS, network_json
+from .network import SETTINGS, network_json, softmax
 
 MOST_PICTURES = 12
 NOISE_UNIT = 32  # the noise is stored as whole numbers: so many are one standard deviation
@@ -106,12 +105,6 @@ def change_photo(
 def _noise(shape):
     """Return a picture of normally distributed numbers, in whole `NOISE_UNIT`s of a standard deviation, int8."""
     return np.rint(NOISE_UNIT * np.random.default_rng(0).normal(size=shape)).clip(-127, 127).astype(np.int8)
-
-
-def softmax(logits):
-    """logits: (N, K). Return the probabilities, (N, K)."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def checked(images, labels, class_names):

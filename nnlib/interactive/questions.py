@@ -12,7 +12,8 @@ from ..backend import to_device, to_float, to_numpy
 from ..losses import cross_entropy
 from ..model import Sequential
 from .figure import Figure, encode, png
-from .photos import checked, draw, for_browser, softmax
+from .network import softmax
+from .photos import checked, draw, for_browser
 
 FILLS = {"grey": 0.5, "black": 0.0, "white": 1.0}
 POSITIONS = 64  # steps of the slider of `step_size`

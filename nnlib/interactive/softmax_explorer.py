@@ -10,7 +10,6 @@ import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .. import plots  # noqa: F401  (its look)
 from ..losses import cross_entropy
 from .figure import Figure, png
 

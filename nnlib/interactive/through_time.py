@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .. import plots  # noqa: F401  (its look)
 from ..backend import to_device, to_float, to_numpy
 from ..losses import cross_entropy
 from ..model import Sequential

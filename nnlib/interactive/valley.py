@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from .. import plots  # noqa: F401  (its look)
 from .figure import Figure, encode, png
 
 MOST = 1000  # steps of a walk

@@ -116,6 +116,22 @@ def test_nothing_plays_for_readers_who_ask_for_reduced_motion(opened):
     assert opened(player(["only"])).get_by_role("button", name="Play").count() == 0  # nothing to play
 
 
+def test_a_player_shows_nothing_before_it_is_there(opened):
+    script = """
+nn.figure((root) => {
+  window.shown = [];
+  const show = (i) => shown.push([i, steps.value]);
+  const steps = nn.player({ labels: ["a", "b", "c"], label: "step", value: 1, show });
+  nn.add(root, steps);
+});
+"""
+    page = opened(scripted(script))
+    assert page.evaluate("shown") == [] and page.locator("output").text_content() == "b"
+    for _ in range(2):
+        page.get_by_role("button", name="next").press("Enter")
+    assert page.evaluate("shown") == [[2, 2], [2, 2]]  # at the end it stays
+
+
 # ------------------------------------------------------------------------------------------------- the look
 
 

@@ -7,7 +7,8 @@ import pytest
 
 import nnlib
 from nnlib import interactive
-from nnlib.interactive.photos import change_photo, for_browser, softmax
+from nnlib.interactive.network import softmax
+from nnlib.interactive.photos import change_photo, for_browser
 from nnlib.interactive.questions import FILLS, hide
 from tests.interactive.browser import overflow
 

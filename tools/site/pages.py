@@ -93,6 +93,8 @@ def add_buttons(app, pagename, templatename, context, doctree):
     if path and repository:
         links.append(("Open in Colab", repository.colab(path), "_static/images/logo_colab.png"))
         links.append(("Open in Binder", repository.binder(path), "_static/images/logo_binder.svg"))
+        install = f"In Colab, run this in a first cell: <code>%pip install -q git+{repository.address}</code>"
+        context["body"] = context["body"].replace("</h1>", f'</h1>\n<p class="in-colab">{install}</p>', 1)
     if path:
         links.append(("Download the notebook", context["pathto"](f"_downloads/{path}", 1), "fas fa-download"))
     if repository and (source := source_of(pagename)):

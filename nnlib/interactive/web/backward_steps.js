@@ -30,16 +30,13 @@ nn.figure((root, { rows, runs, axis }) => {
   // before^T dz: how much the loss changes with each weight, through this step alone.
   function outer(before, dz) {
     const H = dz.length;
-    const product = new Float64Array(H * H).map((_, k) => before[Math.floor(k / H)] * dz[k % H]);
-    product.shape = [H, H];
-    return product;
+    return nn.shaped(new Float64Array(H * H).map((_, k) => before[Math.floor(k / H)] * dz[k % H]), H, H);
   }
 
   function added(steps) {
     const sum = new Float64Array(steps[0].share.length);
     for (const { share } of steps) for (let k = 0; k < sum.length; k++) sum[k] += share[k];
-    sum.shape = steps[0].share.shape;
-    return sum;
+    return nn.shaped(sum, ...steps[0].share.shape);
   }
 
   function norm(values) {
@@ -59,7 +56,7 @@ nn.figure((root, { rows, runs, axis }) => {
     share.text = written(steps[t].size);
     sum.text = written(norm(soFar));
     dWh.text = written(nnlibs);
-    missing.text = `${((100 * norm(total.map((value, k) => value - soFar[k]))) / norm(total)).toFixed(1)} %`;
+    missing.text = nn.percent(norm(total.map((value, k) => value - soFar[k])) / norm(total));
     const high = (3 * norm(total)) / Math.sqrt(total.length); // one scale for both
     [steps[t].share, soFar].forEach((values, i) => {
       nn.pixels(maps[i], corner(values), { width: 190, height: 190, low: -high, high, map: "diverging" });
@@ -72,8 +69,7 @@ nn.figure((root, { rows, runs, axis }) => {
     const H = values.shape[0];
     const side = Math.min(H, SHOWN);
     const some = Float64Array.from({ length: side * side }, (_, k) => values[Math.floor(k / side) * H + (k % side)]);
-    some.shape = [side, side];
-    return some;
+    return nn.shaped(some, side, side);
   }
 
   // Each step on a line of its own: its row of the sequence, a bar for its share, a dot for what reaches its state.
@@ -84,8 +80,7 @@ nn.figure((root, { rows, runs, axis }) => {
     const left = 150; // here the axis of norms begins
     const place = (value) => left + (width - left - 25) * Math.max(0, (Math.log10(value) - low) / (high - low));
     ctx.clearRect(0, 0, width, height);
-    const ink = picture.map((value) => -value);
-    ink.shape = picture.shape;
+    const ink = nn.shaped(picture.map((value) => -value), ...picture.shape);
     nn.pixels(chart, ink, { width: left - 15, height: T * line });
     ctx.textAlign = "center";
     for (let power = low; power <= high; power += 3) {
@@ -109,26 +104,18 @@ nn.figure((root, { rows, runs, axis }) => {
 
   const labels = Array.from({ length: T }, (_, i) => String(T - i));
   const choice = nn.choice("network", Object.keys(found), show);
-  const said = (...parts) => nn.element("p", {}, ...parts.map((part) => part.element ?? part));
-  const captioned = (map, text) => {
-    const column = nn.element("div", {}, map, nn.element("small", {}, text));
-    column.style.flex = "1 1 8rem";
-    return column;
-  };
+  const said = (...parts) => nn.element("p", {}, ...parts);
   const legend = "The sequence. For each step, a dot: the gradient that reaches its state; a bar: its share of dWh.";
-  const left = nn.element("div", {}, chart, nn.element("small", {}, legend));
+  const left = nn.captioned(chart, legend);
   const shown = `first ${Math.min(SHOWN, found[choice.value].total.shape[0])} units`;
-  const pictures = nn.row(captioned(maps[0], `This share, ${shown}`), captioned(maps[1], "The sum, same colours"));
-  const right = nn.element("div", {}, pictures,
+  const pictures = [nn.captioned(maps[0], `This share, ${shown}`), nn.captioned(maps[1], "The sum, same colours")];
+  for (const half of pictures) half.style.flex = "1 1 8rem";
+  const right = nn.element("div", {}, nn.top(...pictures),
     said("Step ", step, ": the gradient that reaches its state has norm ", reaches, ", its share of dWh ", share, "."),
     said("All shares so far: ", sum, "; nnlib's dWh: ", dWh, ". Still missing: ", missing, "."),
   );
-  const both = nn.row(left, right);
-  both.classList.add("top");
-  pictures.classList.add("top");
   [left.style.flex, right.style.flex] = ["1 1 20rem", "1 1 15rem"];
-  let player = { value: 0 }; // the player shows its first step while it is made
-  player = nn.player({ labels, label: "back to step", value: 0, show: () => show() });
-  nn.add(root, nn.row(choice, player), both);
+  const player = nn.player({ labels, label: "back to step", value: 0, show });
+  nn.add(root, nn.row(choice, player), nn.top(left, right));
   nn.draw(show);
 });

@@ -22,8 +22,7 @@ nn.figure((root, { network, image_shape, labels, examples }) => {
   function softmaxes({ data, shape: [N, K] }) {
     const beliefs = new Float32Array(N * K);
     for (let n = 0; n < N; n++) beliefs.set(Net.softmax(data.subarray(n * K, (n + 1) * K)), n * K);
-    beliefs.shape = [N, K];
-    return beliefs;
+    return nn.shaped(beliefs, N, K);
   }
 
   const side = 196; // of the picture; the map beside it has a line for each of its rows
@@ -64,8 +63,6 @@ nn.figure((root, { network, image_shape, labels, examples }) => {
   }
 
   const sheet = Pad.sheet({ shape: image_shape, examples, onchange: (next) => { picture = next; read(); } });
-  const pad = nn.row(sheet, nn.column(map, nn.row(rows), nn.row(way), answer, bars));
-  pad.classList.add("top");
-  nn.add(root, pad);
+  nn.add(root, nn.top(sheet, nn.column(map, nn.row(rows), nn.row(way), answer, bars)));
   nn.draw(show); // again where the theme changes
 });

@@ -33,6 +33,7 @@ const nn = (() => {
   }
 
   const row = (...items) => element("div", { class: "row" }, ...items);
+  const top = (...items) => element("div", { class: "row top" }, ...items); // all begin at the same height
   const column = (...items) => element("div", { class: "column" }, ...items);
 
   // Call draw now, and again whenever the colours change.
@@ -58,9 +59,20 @@ const nn = (() => {
   function array({ dtype, shape, base64 }) {
     const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
     const values = dtype === "float16" ? fromHalf(new Uint16Array(bytes.buffer)) : new TYPES[dtype](bytes.buffer);
-    values.shape = shape;
-    return values;
+    return shaped(values, ...shape);
   }
+
+  const shaped = (values, ...shape) => Object.assign(values, { shape });
+
+  // An array (n, ...) -> a list of its n parts, each with its .shape; no number is copied.
+  function list(values) {
+    const [n, ...shape] = values.shape;
+    const size = values.length / n;
+    return Array.from({ length: n }, (_, k) => shaped(values.subarray(k * size, (k + 1) * size), ...shape));
+  }
+
+  const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+  const argmax = (values) => values.indexOf(Math.max(...values));
 
   // float16 has 1 bit of sign, 5 of exponent, 10 of fraction.
   function fromHalf(halves) {
@@ -152,6 +164,22 @@ const nn = (() => {
     };
   }
 
+  const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+  const signed = (value, digits) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+
+  // A bar in a track, and its number, for the figure to put where it likes: show(a share of 1, a colour of the look).
+  function bar(name, format = percent) {
+    const number = output(name);
+    number.element.setAttribute("aria-live", "off"); // the answer is read out; many changing numbers are not
+    const filled = element("div");
+    function show(share, colour) {
+      number.text = format(share);
+      number.element.dataset.value = share; // all its digits
+      filled.style.cssText = `width: ${100 * share}%; background: var(--${colour})`;
+    }
+    return { element: element("div", { class: "bar" }, filled), number, show };
+  }
+
   // ---------------------------------------------------------------------------------------------------------- canvases
 
   // A canvas of width x height logical units, crisp on dense screens, and narrower where the page is.
@@ -174,6 +202,10 @@ const nn = (() => {
     }
     return { element: made, ctx, width, height, point };
   }
+
+  // A canvas with a line of text below it.
+  const captioned = (canvas, ...caption) =>
+    element("div", { class: "captioned" }, canvas, element("small", {}, ...caption));
 
   // Let a canvas be dragged on: onpoint({x, y}, event) while a mouse, finger or pen is down;
   // onarrow(dx, dy, event) for the arrow keys: dx, dy are -1, 0 or 1, y pointing down.
@@ -209,7 +241,7 @@ const nn = (() => {
   // The colour, [red, green, blue] in 0..255, of a value between low and high.
   function colour(value, low, high, map = "grey") {
     const stops = STOPS[map];
-    const place = Math.min(1, Math.max(0, (value - low) / (high - low || 1))) * (stops.length - 1);
+    const place = clamp((value - low) / (high - low || 1), 0, 1) * (stops.length - 1);
     const i = Math.min(Math.floor(place), stops.length - 2);
     return stops[i].map((part, c) => Math.round(part + (place - i) * (stops[i + 1][c] - part)));
   }
@@ -226,8 +258,8 @@ const nn = (() => {
     return [-limit, limit];
   }
 
-  // Draw a small array as enlarged pixels into the box x, y, width, height. Its .shape is (H, W), NaN being left out, or
-  // (H, W, 3) for colours in 0..255 (Uint8Array) or 0..1. low, high: the values at the ends of the map.
+  // Draw a small array as enlarged pixels into the box x, y, width, height. Its .shape is (H, W), NaN being left out,
+  // or (H, W, 3) for colours in 0..255 (Uint8Array) or 0..1. low, high: the values at the ends of the map.
   function pixels({ ctx }, values, { x = 0, y = 0, width, height, low, high, map = "grey" }) {
     const [H, W, channels = 1] = values.shape;
     const picture = new ImageData(W, H);
@@ -254,6 +286,40 @@ const nn = (() => {
     ctx.restore();
   }
 
+  // Draw a line through points [x, y]. style: strokeStyle, lineWidth and whatever else a canvas has; dash: its pattern.
+  function line(ctx, points, { dash = [], ...style } = {}) {
+    Object.assign(ctx, style);
+    ctx.setLineDash(dash);
+    ctx.beginPath();
+    points.forEach((point) => ctx.lineTo(...point));
+    ctx.stroke();
+    ctx.setLineDash([]);
+  }
+
+  // Draw a Path2D so that it is seen on light and on dark: a wide line, and a thin one upon it.
+  function outlined(ctx, path, colour = "black", around = "white") {
+    for (const [strokeStyle, lineWidth] of [[around, 5], [colour, 2.5]]) {
+      Object.assign(ctx, { strokeStyle, lineWidth });
+      ctx.stroke(path);
+    }
+  }
+
+  // Clear a chart, and draw its axes around a box {x, y, width, height}. rows: [text, y] of each horizontal line;
+  // columns: [text, x] of each number below; label: what they count.
+  function axes({ ctx, width, height }, box, { rows, columns, label }) {
+    const { muted, grid } = colours();
+    const bottom = box.y + box.height;
+    ctx.clearRect(0, 0, width, height);
+    Object.assign(ctx, { fillStyle: muted, textBaseline: "middle", textAlign: "right" });
+    for (const [text, y] of rows) {
+      ctx.fillText(text, box.x - 5, y);
+      line(ctx, [[box.x, y], [box.x + box.width, y]], { strokeStyle: grid, lineWidth: 1 });
+    }
+    ctx.textAlign = "center";
+    for (const [text, x] of columns) ctx.fillText(text, x, bottom + 14);
+    ctx.fillText(label, box.x + box.width / 2, bottom + 32);
+  }
+
   // The colours of the look, as CSS texts; `series` are told apart by the colour-blind too.
   function colours() {
     const style = getComputedStyle(root);
@@ -266,15 +332,15 @@ const nn = (() => {
 
   const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-  // A slider over steps, with previous, next and play: show(i) draws step i of labels.length.
+  // A slider over steps, with previous, next and play: show(i), whenever one is chosen, draws step i of labels.length.
   // frames: addresses of pictures, one a label; then no show is needed. alt: what the pictures show.
   function player({ labels, label, value = labels.length - 1, show = () => {}, frames, alt = "" }) {
     const last = labels.length - 1;
     const picture = frames && element("img", { alt });
     let timer = null;
     const steps = slider({ label, min: 0, max: last, value, format: (i) => labels[i], oninput: (i) => go(i) });
-    const previous = button("‹", () => go(Math.max(0, steps.value - 1)));
-    const next = button("›", () => go(Math.min(last, steps.value + 1)));
+    const previous = button("‹", () => go(steps.value - 1));
+    const next = button("›", () => go(steps.value + 1));
     const play = button("Play", () => (timer ? stop() : start()));
     steps.element.querySelector("output").style.width = `${Math.max(...labels.map((text) => text.length))}ch`;
     previous.element.setAttribute("aria-label", "previous");
@@ -282,11 +348,14 @@ const nn = (() => {
 
     function go(i, playing = false) {
       if (!playing) stop();
-      steps.value = i;
+      mark(i);
+      show(steps.value);
+    }
+    function mark(i) {
+      steps.value = i; // a slider keeps its value between its ends
       previous.element.setAttribute("aria-disabled", steps.value <= 0); // not disabled: that would lose the focus
       next.element.setAttribute("aria-disabled", steps.value >= last);
       if (frames) picture.src = frames[steps.value];
-      show(steps.value);
     }
     function start() {
       if (steps.value >= last) go(0);
@@ -294,7 +363,7 @@ const nn = (() => {
       const begun = performance.now();
       const pause = Math.min(500, 4500 / last); // whatever their number: nothing moves for more than five seconds
       timer = setInterval(() => {
-        go(Math.min(last, from + Math.floor((performance.now() - begun) / pause)), true);
+        go(from + Math.floor((performance.now() - begun) / pause), true);
         if (steps.value >= last) stop();
       }, pause);
       play.element.textContent = "Stop";
@@ -305,7 +374,7 @@ const nn = (() => {
       play.element.textContent = "Play";
     }
 
-    go(value);
+    mark(value);
     const controls = row(previous, ...(reducedMotion() || last < 1 ? [] : [play]), next, steps);
     return {
       element: element("div", { class: "player" }, ...(frames ? [picture] : []), controls),
@@ -314,7 +383,7 @@ const nn = (() => {
     };
   }
 
-  // --------------------------------------------------------------------------------------------- the page around the frame
+  // ----------------------------------------------------------------------------------------- the page around the frame
 
   if (!root.dataset.theme) {
     const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -324,14 +393,16 @@ const nn = (() => {
   if (window.parent !== window) {
     root.classList.add("framed");
     addEventListener("message", (event) => {
-      if (event.source === window.parent && ["light", "dark"].includes(event.data?.nnTheme)) setTheme(event.data.nnTheme);
+      const told = event.source === window.parent && event.data?.nnTheme;
+      if (["light", "dark"].includes(told)) setTheme(told);
     });
     const height = () => Math.ceil(document.body.getBoundingClientRect().height);
     new ResizeObserver(() => window.parent.postMessage({ nnHeight: height() }, "*")).observe(document.body);
   }
 
   return {
-    figure, element, add, row, column, draw, array, slider, button, toggle, choice, output,
-    canvas, drag, pixels, colour, colours, player, reducedMotion,
+    figure, element, add, row, top, column, draw, array, shaped, list, clamp, argmax,
+    slider, button, toggle, choice, output, percent, signed, bar,
+    canvas, captioned, drag, pixels, colour, line, outlined, axes, colours, player, reducedMotion,
   };
 })();

@@ -17,8 +17,7 @@ nn.figure((root, { network, input_shape, image_shape, labels, examples, note }) 
   const caption = nn.element("small", {}, said);
   const words = nn.column(answer, caption);
   words.style.flex = "1 1 8rem"; // beside the picture, on a phone too
-  const pad = nn.row(sheet, nn.column(nn.row(seen, words), bars));
-  pad.classList.add("top");
+  const pad = nn.top(sheet, nn.column(nn.row(seen, words), bars));
   nn.add(root, ...(note ? [nn.element("p", {}, note)] : []), pad);
   net.forward(new Float32Array(H * W).fill(1), input_shape); // the first pass is slow: the browser compiles it
   read(null);

@@ -5,6 +5,7 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
   const SIDE = 340; // of each plane, in its own units
   const CELLS = 68; // the plane is computed in 68 x 68 places
   const DARK = ["#000066", "#660000"]; // points of class 0 (circles) and class 1 (triangles)
+  const BLACK = { strokeStyle: "black", lineCap: "round" };
   const places = nn.array(points);
   const truth = nn.array(labels);
   const probe = { x: 0, y: 0 }; // the place that one asks about, in the plane
@@ -44,8 +45,7 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
     function show() {
       const network = networks[units][which][steps.value];
       const net = Net.load(network);
-      const belief = beliefs(net, grid);
-      belief.shape = [CELLS, CELLS];
+      const belief = nn.shaped(beliefs(net, grid), CELLS, CELLS);
       const pale = { low: -0.4, high: 1.4 }; // so that the points stand out
       nn.pixels(canvas, belief, { width: SIDE, height: SIDE, ...pale, map: "diverging" });
       if (which === 1) creases(network.layers[0]);
@@ -58,22 +58,21 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
         mark(toCanvas(places.subarray(2 * i, 2 * i + 2)), truth[i], right);
       });
       cross(toCanvas([probe.x, probe.y]));
-      score.text = `${((100 * correct) / truth.length).toFixed(1)} %`;
+      score.text = nn.percent(correct / truth.length);
       here.text = beliefs(net, [probe.x, probe.y])[0].toFixed(4);
     }
 
     // Where each hidden unit switches on: x W[0][k] + y W[1][k] + b[k] = 0, drawn from the line's foot both ways.
     function creases({ W, b }) {
       const [weights, biases] = [nn.array(W), nn.array(b)];
-      ctx.setLineDash([2, 4]);
       biases.forEach((bias, k) => {
         const [u, v] = [weights[k], weights[biases.length + k]];
         const square = u * u + v * v;
         const foot = [(-bias * u) / square, (-bias * v) / square];
         const far = (4 * limit) / Math.sqrt(square);
-        line(toCanvas([foot[0] - far * v, foot[1] + far * u]), toCanvas([foot[0] + far * v, foot[1] - far * u]), 1.5);
+        const ends = [-far, far].map((along) => toCanvas([foot[0] + along * v, foot[1] - along * u]));
+        nn.line(ctx, ends, { ...BLACK, lineWidth: 1.5, dash: [2, 4] });
       });
-      ctx.setLineDash([]);
     }
 
     // Where the belief crosses one half: a short line between two edges of each square of four neighbouring cells.
@@ -91,16 +90,9 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
             const part = from / (from - to);
             crossings.push([(c + 0.5 + part * (nextC - c)) * size, (r + 0.5 + part * (nextR - r)) * size]);
           });
-          if (crossings.length > 1) line(crossings[0], crossings[1], 3);
+          if (crossings.length > 1) nn.line(ctx, crossings.slice(0, 2), { ...BLACK, lineWidth: 3 });
         }
       }
-    }
-    function line([x1, y1], [x2, y2], width) {
-      ctx.beginPath();
-      ctx.moveTo(x1, y1);
-      ctx.lineTo(x2, y2);
-      [ctx.lineWidth, ctx.strokeStyle, ctx.lineCap] = [width, "black", "round"];
-      ctx.stroke();
     }
     function mark([x, y], label, right) {
       ctx.beginPath();
@@ -113,48 +105,36 @@ nn.figure((root, { points, labels, hidden, start, epochs, limit, networks }) => 
       ctx.stroke();
     }
     function cross([x, y]) {
-      for (const [width, colour] of [[6, "white"], [2.5, "black"]]) {
-        [ctx.lineWidth, ctx.strokeStyle] = [width, colour];
-        ctx.beginPath();
-        for (const [dx, dy] of [[9, 0], [0, 9]]) {
-          ctx.moveTo(x - dx, y - dy);
-          ctx.lineTo(x + dx, y + dy);
-        }
-        ctx.stroke();
-      }
+      nn.outlined(ctx, new Path2D(`M${x - 9} ${y}h18M${x} ${y - 9}v18`));
     }
 
     const column = nn.column(
       nn.element("strong", {}, name[0].toUpperCase() + name.slice(1)),
       canvas,
-      nn.element("div", {}, score.element, " of the points right"),
-      nn.element("div", {}, "triangle at the cross: ", here.element),
+      nn.element("div", {}, score, " of the points right"),
+      nn.element("div", {}, "triangle at the cross: ", here),
     );
     column.style.flexBasis = "9.5rem"; // side by side on a phone too: one compares them
     return { element: column, show };
   }
 
   function move(x, y) {
-    const within = (value) => Math.min(limit, Math.max(-limit, value));
-    [probe.x, probe.y] = [within(x), within(y)];
+    [probe.x, probe.y] = [x, y].map((value) => nn.clamp(value, -limit, limit));
     showAll();
   }
   function showAll() {
     planes.forEach(({ show }) => show());
   }
 
-  let steps = null;
   const planes = [plane("without ReLU", 0), plane("with ReLU", 1)];
-  steps = nn.player({ labels: epochs.map(String), label: "epoch", value: 0, show: () => steps && showAll() });
+  const steps = nn.player({ labels: epochs.map(String), label: "epoch", value: 0, show: showAll });
   const choice = nn.choice("hidden units", hidden.map(String), (text) => {
     units = hidden.map(String).indexOf(text);
     showAll();
   });
   choice.value = String(hidden[start]);
-  const top = nn.row(...planes);
-  top.classList.add("top");
   const hint = "Dotted: where a hidden unit switches on. Hollow: read wrongly. ";
   const keys = "Drag the cross, or move it with the arrow keys.";
-  nn.add(root, top, steps, choice, nn.element("small", {}, hint + keys));
+  nn.add(root, nn.top(...planes), steps, choice, nn.element("small", {}, hint + keys));
   showAll();
 });

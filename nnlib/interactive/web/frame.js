@@ -1,6 +1,6 @@
 (key, page) => {
   // Puts a frame that holds the whole page in the place of each picture of this figure.
-  // A frame, because a notebook takes the keys from what stands in it directly, and because two figures then can't meet.
+  // A frame, because a notebook takes the keys from what stands in it directly, and two figures then can't meet.
   const theme = () => {
     const told = document.documentElement.dataset.theme; // the course's site: light, dark (or auto)
     if (told === "light" || told === "dark") return told;
@@ -17,7 +17,7 @@
     frame.style.cssText = `width: 100%; height: ${figure.dataset.height}px; border: 0; display: block`;
     picture.replaceWith(frame);
     addEventListener("message", (event) => {
-      if (event.source !== frame.contentWindow || !(event.data?.nnHeight > 0)) return; // another figure's, or a stranger's
+      if (event.source !== frame.contentWindow || !(event.data?.nnHeight > 0)) return; // another's
       frame.style.height = `${event.data.nnHeight}px`;
     });
     const tell = () => frame.contentWindow?.postMessage({ nnTheme: theme() }, "*");

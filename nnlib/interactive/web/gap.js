@@ -7,9 +7,9 @@ nn.figure((root, { pairs, bound }) => {
   });
   let run = runs[0]; // what is shown,
   let k = 0; // at which step, counted from 0,
-  let player = null; // which this slider chooses
+  let player = null; // which its slider chooses
 
-  const choice = nn.choice("compare", runs.map(({ name }) => name), choose);
+  const choice = nn.choice("compare", runs.map(({ name }) => name), (name) => { choose(name); show(); });
   const losses = nn.canvas(344, 230, "The losses of both trainings. Click a step, or move by the arrow keys.");
   const differences = nn.canvas(344, 230, "Their difference. Click a step, or move by the arrow keys.");
   const box = { x: 44, y: 12, width: 284, height: 174 };
@@ -46,28 +46,12 @@ nn.figure((root, { pairs, bound }) => {
 
   // ------------------------------------------------------------------------------------------------------ the curves
 
-  // Clear a canvas, draw its axes and a line at the step shown. ticks: pairs of a text and its height.
-  function axes({ ctx, width, height }, ticks, label) {
-    const { muted, grid, accent } = nn.colours();
-    ctx.clearRect(0, 0, width, height);
-    Object.assign(ctx, { fillStyle: muted, textBaseline: "middle", textAlign: "right" });
-    Object.assign(ctx, { strokeStyle: grid, lineWidth: 1 });
-    for (const [text, y] of ticks) {
-      ctx.fillText(text, box.x - 5, y);
-      line(ctx, [[box.x, y], [box.x + box.width, y]]);
-    }
-    ctx.textAlign = "center";
-    const bottom = box.y + box.height;
-    for (const i of [0, Math.round(last() / 2), last()]) ctx.fillText(String(i + 1), across(i), bottom + 14);
-    ctx.fillText(label, box.x + box.width / 2, bottom + 32);
-    Object.assign(ctx, { strokeStyle: accent, lineWidth: 2 });
-    line(ctx, [[across(k), box.y], [across(k), bottom]]);
-  }
-
-  function line(ctx, points) {
-    ctx.beginPath();
-    points.forEach((point) => ctx.lineTo(...point));
-    ctx.stroke();
+  // The axes of a chart, and a line at the step shown.
+  function axes(canvas, rows, label) {
+    const columns = [0, Math.round(last() / 2), last()].map((i) => [i + 1, across(i)]);
+    nn.axes(canvas, box, { rows, columns, label });
+    const style = { strokeStyle: nn.colours().accent, lineWidth: 2 };
+    nn.line(canvas.ctx, [[across(k), box.y], [across(k), box.y + box.height]], style);
   }
 
   function drawLosses() {
@@ -78,8 +62,7 @@ nn.figure((root, { pairs, bound }) => {
     const ticks = Array.from({ length: Math.floor(most / 10 ** power) + 1 }, (_, i) => i * 10 ** power);
     axes(losses, ticks.map((loss) => [loss.toFixed(Math.max(0, -power)), up(loss)]), "step; the loss of both (nats)");
     for (const [values, strokeStyle, lineWidth] of [[run.second, warm, 5], [run.first, text, 1.5]]) {
-      Object.assign(losses.ctx, { strokeStyle, lineWidth });
-      line(losses.ctx, Array.from(values, (loss, i) => [across(i), up(loss)]));
+      nn.line(losses.ctx, Array.from(values, (loss, i) => [across(i), up(loss)]), { strokeStyle, lineWidth });
     }
   }
 
@@ -95,10 +78,9 @@ nn.figure((root, { pairs, bound }) => {
     const powers = Array.from({ length: Math.floor((top - bottom - 1) / 3) + 1 }, (_, i) => top - 3 * i);
     const ticks = powers.map((power) => [`1e${power}`, up(power)]);
     axes(differences, [...ticks, ["0", up(bottom)]], "step; their difference (nats)");
-    Object.assign(ctx, { strokeStyle: text, fillStyle: warm });
-    ctx.setLineDash([2, 4]);
-    line(ctx, [[box.x, up(Math.log10(bound))], [box.x + box.width, up(Math.log10(bound))]]);
-    ctx.setLineDash([]);
+    const height = up(Math.log10(bound));
+    nn.line(ctx, [[box.x, height], [box.x + box.width, height]], { strokeStyle: text, lineWidth: 2, dash: [2, 4] });
+    ctx.fillStyle = warm;
     run.gaps.forEach((gap, i) => {
       ctx.beginPath();
       ctx.arc(across(i), up(gap > 0 ? Math.log10(gap) : bottom), i === k ? 5 : 2.5, 0, 2 * Math.PI);
@@ -116,7 +98,8 @@ nn.figure((root, { pairs, bound }) => {
   function choose(chosen) {
     run = runs.find(({ name }) => name === chosen);
     const labels = run.gaps.map((_, i) => String(i + 1));
-    player = nn.player({ label: "step", labels, value: Math.min(9, last()), show: (i) => { k = i; show(); } });
+    k = Math.min(9, last());
+    player = nn.player({ label: "step", labels, value: k, show: (i) => { k = i; show(); } });
     place.replaceChildren(player.element);
   }
 

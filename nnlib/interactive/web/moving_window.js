@@ -29,7 +29,7 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
   function go(r, c) {
     stop();
     const [oldRow, oldColumn] = [row, column];
-    [row, column] = [within(r, Ho), within(c, Wo)];
+    [row, column] = [nn.clamp(r, 0, Ho - 1), nn.clamp(c, 0, Wo - 1)];
     const steps = Math.max(Math.abs(row - oldRow), Math.abs(column - oldColumn), 1);
     const between = (from, to, k) => Math.round(from + ((to - from) * k) / steps);
     for (let k = 0; k <= steps; k++) { // a fast hand leaves no gaps
@@ -37,7 +37,6 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     }
     show();
   }
-  const within = (place, size) => Math.min(size - 1, Math.max(0, place));
 
   function draw() {
     nn.pixels(input, image, { width: W * pixel, height: H * pixel, low: 0, high: 1 });
@@ -57,11 +56,10 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     }
     frame(output, column, row, 1);
   }
-  function frame({ ctx }, x, y, size) { // seen on black and on white
-    for (const [width, colour] of [[5, "white"], [2.5, "#d55e00"]]) {
-      [ctx.lineWidth, ctx.strokeStyle] = [width, colour];
-      ctx.strokeRect(x * pixel, y * pixel, size * pixel, size * pixel);
-    }
+  function frame({ ctx }, x, y, size) {
+    const square = new Path2D();
+    square.rect(x * pixel, y * pixel, size * pixel, size * pixel);
+    nn.outlined(ctx, square, "#d55e00");
   }
 
   // ---------------------------------------------------------------------------------------------- the nine products
@@ -77,7 +75,7 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     box.style.cssText = "min-width: 0; width: 100%; padding: 0; text-align: center; border-radius: 0";
     box.addEventListener("input", () => {
       const value = box.valueAsNumber; // NaN while nothing, or half a number, stands there
-      kernel[k] = Math.min(largest, Math.max(-largest, value || 0));
+      kernel[k] = nn.clamp(value || 0, -largest, largest);
       choice.value = "my own";
       show();
     });
@@ -112,7 +110,7 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
   // -------------------------------------------------------------------------------------------------- the controls
 
   function table(title, cells, width = 3.1) {
-    const made = element("div", {}, ...cells.map((cell) => cell.element ?? cell));
+    const made = element("div", {}, ...cells);
     made.style.cssText = `font-size: 0.875rem; display: grid; grid-template-columns: repeat(3, ${width}rem)`;
     return element("div", {}, element("small", {}, title), made);
   }
@@ -154,15 +152,13 @@ nn.figure((root, { image: encoded, kernel: first, presets, at, largest }) => {
     half.style.flexBasis = "9.5rem"; // side by side on a phone too
     return half;
   });
-  const top = nn.row(...halves);
-  top.classList.add("top");
-  const verdict = element("div", {}, "= ", sum.element);
+  const verdict = element("div", {}, "= ", sum);
   verdict.style.cssText = "font-size: 1.25rem; font-weight: bold; min-width: 5rem";
   const sign = (text) => element("strong", { "aria-hidden": "true" }, text);
-  nn.add(root, top, legend);
+  nn.add(root, nn.top(...halves), legend);
   const tables = [table("pixels", pixels), table("kernel", weights), table("products", products, 3.7)];
   nn.add(root, nn.row(tables[0], sign("×"), tables[1], sign("="), tables[2]));
-  nn.add(root, nn.row(element("div", {}, "Sum at ", position.element), verdict));
+  nn.add(root, nn.row(element("div", {}, "Sum at ", position), verdict));
   nn.add(root, nn.row(choice, nn.button("Slide over all", slideOverAll), nn.button("Empty the output", empty)));
   fillIn();
   seen.fill(1, 0, row * Wo + column); // as if it had come here from the upper left

@@ -1,7 +1,7 @@
 // A square to drag over a picture; every place leaves on a map by how much it hurts: nnlib.interactive.occluder.
 
 nn.figure((root, { network, images, labels, class_names, size, fills }) => {
-  const pictures = Photos.list(images);
+  const pictures = nn.list(nn.array(images));
   const [H, W, C] = pictures[0].shape;
   const [rows, columns] = [H - size + 1, W - size + 1]; // places for the square
   const ask = Photos.network(network);
@@ -30,7 +30,7 @@ nn.figure((root, { network, images, labels, class_names, size, fills }) => {
 
   // The picture with the square on it, as hide in nnlib/interactive/photos.py.
   function hidden(row, column) {
-    const picture = Object.assign(original.slice(), { shape: original.shape });
+    const picture = nn.shaped(original.slice(), ...original.shape);
     for (let r = row; r < row + size; r++) {
       picture.fill(fills[fill.value], (r * W + column) * C, (r * W + column + size) * C);
     }
@@ -49,23 +49,19 @@ nn.figure((root, { network, images, labels, class_names, size, fills }) => {
     const probabilities = Net.softmax(logits);
     visited.set(place.row * columns + place.column, loss(logits) - plain);
     name.textContent = class_names[truth()];
-    says.text = class_names[Photos.best(probabilities)];
-    chance.text = Photos.percent(probabilities[truth()]);
+    says.text = class_names[nn.argmax(probabilities)];
+    chance.text = nn.percent(probabilities[truth()]);
     chance.element.dataset.value = probabilities[truth()];
-    rise.text = signed(visited.get(place.row * columns + place.column));
+    rise.text = nn.signed(visited.get(place.row * columns + place.column), 3);
     Photos.show(view, picture);
     outline(view, place);
     drawMap();
   }
 
-  const signed = (nats) => `${nats < 0 ? "−" : "+"}${Math.abs(nats).toFixed(3)}`;
-
   function outline({ ctx }, { row, column }) {
-    const box = [column * PIXEL, row * PIXEL, size * PIXEL, size * PIXEL];
-    Object.assign(ctx, { strokeStyle: "#000000", lineWidth: 4 });
-    ctx.strokeRect(...box);
-    Object.assign(ctx, { strokeStyle: "#ffffff", lineWidth: 2 });
-    ctx.strokeRect(...box);
+    const square = new Path2D();
+    square.rect(column * PIXEL, row * PIXEL, size * PIXEL, size * PIXEL);
+    nn.outlined(ctx, square, "white", "black");
   }
 
   // Each place is drawn where the square's middle was.
@@ -81,7 +77,7 @@ nn.figure((root, { network, images, labels, class_names, size, fills }) => {
       ctx.fillRect((column + size / 2 - 1) * PIXEL, (row + size / 2 - 1) * PIXEL, 2 * PIXEL, 2 * PIXEL);
     }
     outline(map, place);
-    worst.text = `${signed(top[0])} nats at row ${top[1]}, column ${top[2]}`;
+    worst.text = `${nn.signed(top[0], 3)} nats at row ${top[1]}, column ${top[2]}`;
   }
 
   // Every second place, a row at a time, so that the page stays awake; another picture ends it.
@@ -99,10 +95,9 @@ nn.figure((root, { network, images, labels, class_names, size, fills }) => {
     whole.element.disabled = false;
   }
 
-  const within = (value, most) => Math.min(most - 1, Math.max(0, value));
   function move(row, column) {
-    place.row = within(row, rows);
-    place.column = within(column, columns);
+    place.row = nn.clamp(row, 0, rows - 1);
+    place.column = nn.clamp(column, 0, columns - 1);
     show();
   }
   nn.drag(view, {
@@ -110,14 +105,12 @@ nn.figure((root, { network, images, labels, class_names, size, fills }) => {
     onarrow: (dx, dy) => move(place.row + dy, place.column + dx),
   });
 
-  const left = Photos.captioned(view, "Drag the square, or use the arrow keys.");
-  const right = Photos.captioned(map, "Where it has been: red, the loss rises (darkest: by 2 nats); blue, it falls.");
+  const left = nn.captioned(view, "Drag the square, or use the arrow keys.");
+  const right = nn.captioned(map, "Where it has been: red, the loss rises (darkest: by 2 nats); blue, it falls.");
   for (const part of [left, right]) part.style.width = `${SIDE}px`;
-  const both = nn.row(left, right);
-  both.classList.add("top");
   nn.draw(() => (original ? show() : restart()));
   const facts = nn.element("p");
   nn.add(facts, "It says ", says, ". Probability of the true class, ", name, ": ", chance);
   nn.add(facts, "; the loss has changed by ", rise, " nats. Worst place so far: ", worst, ".");
-  nn.add(root, nn.row(chosen, fill, whole), facts, both);
+  nn.add(root, nn.row(chosen, fill, whole), facts, nn.top(left, right));
 });

@@ -110,19 +110,18 @@ nn.figure((root, { image, kernel_size: [kh, kw], stride, padding }) => {
   }
 
   function choose(row, column) {
-    pixel.row = Math.min(H - 1, Math.max(0, row));
-    pixel.column = Math.min(W - 1, Math.max(0, column));
+    pixel.row = nn.clamp(row, 0, H - 1);
+    pixel.column = nn.clamp(column, 0, W - 1);
     show();
   }
   const at = ({ x, y }) => choose(Math.floor(y / cell) - padding, Math.floor(x / cell) - padding);
 
   nn.drag(picture, { onpoint: at, onarrow: (dx, dy) => choose(pixel.row + dy, pixel.column + dx) });
   picture.element.addEventListener("pointermove", (event) => at(picture.point(event))); // a mouse need not press
-  const sheets = nn.row(picture, matrix);
-  sheets.classList.add("top");
+  const sheets = nn.top(picture, matrix);
   sheets.style.flexWrap = "nowrap"; // a phone shows both side by side too, smaller
   [strides.value, paddings.value] = [String(stride), String(padding)];
-  const said = (...parts) => nn.element("p", {}, ...parts.map((part) => part.element ?? part));
+  const said = (...parts) => nn.element("p", {}, ...parts);
   nn.add(
     root,
     nn.row(position, strides, paddings),

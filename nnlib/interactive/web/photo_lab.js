@@ -1,7 +1,7 @@
 // A photograph to move, mirror, darken and disturb, and what each network answers: nnlib.interactive.photo_lab.
 
 nn.figure((root, { images, labels, class_names, names, networks, noise, noise_unit, reach }) => {
-  const pictures = Photos.list(images);
+  const pictures = nn.list(nn.array(images));
   const [H, W, C] = pictures[0].shape;
   const asks = networks.map(Photos.network);
   const disturbance = nn.array(noise);
@@ -35,7 +35,7 @@ nn.figure((root, { images, labels, class_names, names, networks, noise, noise_un
   // The same steps, in the same order, as change_photo in nnlib/interactive/photos.py.
   function changed(right, down) {
     const picture = pictures[index()];
-    const result = Object.assign(new Uint8Array(H * W * C), { shape: [H, W, C] });
+    const result = nn.shaped(new Uint8Array(H * W * C), H, W, C);
     for (let i = 0; i < result.length; i++) {
       const from = (Math.floor(i / C) % W) - right; // the column that this pixel comes from
       const row = Math.floor(i / (W * C)) - down;
@@ -43,7 +43,7 @@ nn.figure((root, { images, labels, class_names, names, networks, noise, noise_un
       const inside = row >= 0 && row < H && column >= 0 && column < W;
       const value = inside ? picture[(row * W + column) * C + (i % C)] : 0;
       const disturbed = brightness.value * value + (level.value * disturbance[i]) / noise_unit;
-      result[i] = Math.floor(Math.min(255, Math.max(0, disturbed)) + 0.5);
+      result[i] = Math.floor(nn.clamp(disturbed, 0, 255) + 0.5);
     }
     return Photos.floats(result);
   }
@@ -88,7 +88,7 @@ nn.figure((root, { images, labels, class_names, names, networks, noise, noise_un
       const all = new Float32Array(row.length * row[0].length);
       row.forEach((picture, i) => all.set(picture, i * picture.length));
       asks.forEach((ask, n) => ask(all, row.length).forEach((logits, i) => {
-        maps[n].right.set(`${shifts[i]} ${y}`, Photos.best(logits) === labels[index()]);
+        maps[n].right.set(`${shifts[i]} ${y}`, nn.argmax(logits) === labels[index()]);
       }));
       maps.forEach(drawMap);
       await new Promise((awake) => setTimeout(awake));
@@ -112,10 +112,9 @@ nn.figure((root, { images, labels, class_names, names, networks, noise, noise_un
   });
   canvas.element.style.cursor = "grab";
 
-  const tried = maps.map(({ view, count }, n) => Photos.captioned(view, `${names[n]}: right at `, count.element));
+  const tried = maps.map(({ view, count }, n) => nn.captioned(view, `${names[n]}: right at `, count));
   for (const map of tried) map.style.width = "8.5rem"; // two beside each other on a phone
-  const both = nn.row(canvas, table);
-  both.classList.add("top");
-  nn.add(root, nn.row(chosen, mirror, reset), both, nn.row(right, down, brightness, level), nn.row(every, nn.row(...tried)));
+  nn.add(root, nn.row(chosen, mirror, reset), nn.top(canvas, table), nn.row(right, down, brightness, level));
+  nn.add(root, nn.row(every, nn.row(...tried)));
   nn.draw(show);
 });

@@ -1,4 +1,4 @@
-// What the figures on photographs share: networks that are asked about pictures, bars for what they answer.
+// What the figures on photographs share: networks that are asked about pictures, and bars for what they answer.
 // A picture is a Float32Array of values in 0..1, row by row, the colours of a pixel side by side.
 
 const Photos = (() => {
@@ -15,18 +15,8 @@ const Photos = (() => {
     };
   }
 
-  // An encoded array (n, ...) -> a list of n arrays, each with its .shape.
-  function list(encoded) {
-    const all = nn.array(encoded);
-    const [n, ...shape] = all.shape;
-    return Array.from({ length: n }, (_, k) => {
-      const part = all.subarray((k * all.length) / n, ((k + 1) * all.length) / n);
-      return Object.assign(part, { shape });
-    });
-  }
-
   // Levels 0..255 -> values 0..1, as nnlib makes them.
-  const floats = (levels) => Object.assign(Float32Array.from(levels, (level) => level / 255), { shape: levels.shape });
+  const floats = (levels) => nn.shaped(Float32Array.from(levels, (level) => level / 255), ...levels.shape);
 
   // The texts by which one chooses a picture.
   const captions = (labels, names) => labels.map((label, k) => `${k + 1}: ${names[label]}`);
@@ -34,9 +24,6 @@ const Photos = (() => {
   function show(canvas, picture) {
     nn.pixels(canvas, picture, { width: canvas.width, height: canvas.height, low: 0, high: 1 });
   }
-
-  const best = (values) => values.indexOf(Math.max(...values));
-  const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
   // A table with a line for each class and a column for each network: update([probabilities, ...], true class).
   function answers(classes, networks) {
@@ -49,21 +36,22 @@ const Photos = (() => {
     });
     const lines = classes.map((label) => {
       const cells = networks.map((name) => cell(`${name}: ${label}`));
-      const line = element("div", { style }, element("span", {}, label), ...cells.map(({ made }) => made));
+      const line = element("div", { style }, element("span", {}, label), ...cells);
       return { cells, line };
     });
     const title = (name) => element("small", {}, `${name} says`);
-    const named = (name, k) => element("div", {}, title(name), element("br"), heads[k].element);
+    const named = (name, k) => element("div", {}, title(name), element("br"), heads[k]);
     const head = element("div", { style }, element("span"), ...networks.map(named));
     const table = nn.column(head, ...lines.map(({ line }) => line));
     table.style.gap = "0.15rem";
     function update(probabilities, truth) {
       probabilities.forEach((p, n) => {
-        const right = best(p) === truth;
-        heads[n].text = `${classes[best(p)]} ${right ? "✓" : "✗"}`;
+        const best = nn.argmax(p);
+        const right = best === truth;
+        heads[n].text = `${classes[best]} ${right ? "✓" : "✗"}`;
         heads[n].element.style.color = right ? "var(--cool)" : "var(--warm)";
         lines.forEach(({ cells, line }, k) => {
-          cells[n].update(p[k], k === best(p));
+          cells[n].show(p[k], k === best ? "accent" : "muted");
           line.firstChild.style.fontWeight = k === truth ? "bold" : "normal"; // the true class
         });
       });
@@ -72,28 +60,11 @@ const Photos = (() => {
   }
 
   function cell(name) {
-    const number = nn.output(name);
-    number.element.setAttribute("aria-live", "off"); // the answers are read out; all the numbers would be too many
-    number.element.style.cssText = "text-align: right; white-space: nowrap; font-size: 0.875rem";
-    const bar = element("div", { style: "height: 100%" });
-    const track = element("div", {}, bar);
-    track.style.cssText = "height: 0.7rem; border-radius: 0.2rem; overflow: hidden; background: var(--grid)";
+    const bar = nn.bar(name);
+    bar.number.element.style.cssText = "text-align: right; white-space: nowrap; font-size: 0.875rem";
     const style = "display: grid; grid-template-columns: minmax(0, 1fr) 3.6rem; gap: 0.3rem; align-items: center";
-    const made = element("div", { style }, track, number.element);
-    function update(p, first) {
-      number.text = percent(p);
-      number.element.dataset.value = p; // all its digits
-      bar.style.width = `${100 * p}%`;
-      bar.style.background = first ? "var(--accent)" : "var(--muted)";
-    }
-    return { made, update };
+    return { element: element("div", { style }, bar, bar.number), show: bar.show };
   }
 
-  // A canvas with a line of text below it.
-  function captioned(canvas, ...caption) {
-    const style = "display: grid; gap: 0.25rem; justify-items: start; align-content: start; min-width: 0";
-    return element("div", { style }, canvas, element("small", {}, ...caption));
-  }
-
-  return { network, list, floats, captions, show, best, percent, answers, captioned };
+  return { network, floats, captions, show, answers };
 })();

@@ -33,19 +33,17 @@ nn.figure((root, { logits: first, label: truth, names, reach }) => {
         show();
       },
     });
-    const bar = element("div");
-    const track = element("div", {}, bar);
-    const p = nn.output(`probability of ${name}`);
+    const bar = nn.bar(`probability of ${name}`, (p) => p.toFixed(4));
     const dz = nn.output(`gradient of ${name}`);
-    for (const number of [p, dz]) number.element.setAttribute("aria-live", "off"); // only the loss is read out
-    const texts = [element("span", {}, "p ", p.element), element("span", {}, "dz ", dz.element)];
-    const results = element("div", {}, track, ...texts);
-    track.style.cssText = "height: 1.1rem; border-radius: 0.2rem; overflow: hidden; background: var(--grid)";
+    dz.element.setAttribute("aria-live", "off"); // only the loss is read out
+    const texts = [element("span", {}, "p ", bar.number), element("span", {}, "dz ", dz)];
+    const results = element("div", {}, bar, ...texts);
+    bar.element.style.height = "1.1rem";
     results.style.cssText = "display: grid; grid-template-columns: 1fr auto auto; gap: 0.75rem; align-items: center";
     results.style.flex = "1 1 18rem";
     for (const text of texts) text.style.cssText = "white-space: nowrap; text-align: right";
     dz.element.style.cssText = "display: inline-block; width: 4.7rem";
-    return { slider, bar, p, dz, line: nn.row(slider, results) };
+    return { slider, bar, dz, line: nn.row(slider, results) };
   });
 
   function show() {
@@ -53,11 +51,9 @@ nn.figure((root, { logits: first, label: truth, names, reach }) => {
     const logP = logSoftmax(z);
     const dz = gradient();
     rows.forEach((row, k) => {
-      row.p.text = Math.exp(logP[k]).toFixed(4);
-      row.dz.text = `${dz[k] < 0 ? "−" : "+"}${Math.abs(dz[k]).toFixed(4)}`;
+      row.bar.show(Math.exp(logP[k]), k === label ? "warm" : "cool");
+      row.dz.text = nn.signed(dz[k], 4);
       row.line.style.fontWeight = k === label ? "bold" : "normal";
-      const colour = `var(--${k === label ? "warm" : "cool"})`;
-      row.bar.style.cssText = `height: 100%; width: ${100 * Math.exp(logP[k])}%; background: ${colour}`;
     });
     loss.text = (-logP[label] + 0).toFixed(4); // + 0: never "-0.0000"
     const sum = z.reduce((total, value) => total + Math.exp(value), 0);
@@ -67,7 +63,7 @@ nn.figure((root, { logits: first, label: truth, names, reach }) => {
     asWritten.element.style.cssText = broken ? "color: var(--warm); font-weight: bold" : "";
   }
   function put(next) {
-    logits = next.map((z) => Math.min(reach, Math.max(-reach, z)));
+    logits = next.map((z) => nn.clamp(z, -reach, reach));
     rows.forEach(({ slider }, k) => (slider.value = logits[k]));
     show();
   }
@@ -93,10 +89,9 @@ nn.figure((root, { logits: first, label: truth, names, reach }) => {
     line.querySelector(".slider output").style.cssText = "min-width: 3rem; text-align: right";
   }
 
-  const verdict = element("div", {}, "Loss ", loss.element, " nats");
+  const verdict = element("div", {}, "Loss ", loss, " nats");
   verdict.style.cssText = "font-size: 1.25rem; font-weight: bold";
-  const naive = element("small", {}, "Computed as it is written: Σ exp = ", sumAsWritten.element, ", loss ");
-  nn.add(naive, asWritten);
+  const naive = element("small", {}, "Computed as it is written: Σ exp = ", sumAsWritten, ", loss ", asWritten);
   nn.add(root, ...rows.map(({ line }) => line), nn.row(verdict, naive));
   nn.add(root, nn.row(choice, downhill, nn.button("Start again", startAgain)), nn.row(added, temperature));
   show();

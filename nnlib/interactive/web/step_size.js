@@ -1,10 +1,9 @@
 // A picture, a small step for each pixel, and their sum: what does the network say? nnlib.interactive.step_size.
 
 nn.figure((root, { network, images, directions, labels, class_names, levels, chances, answers }) => {
-  const pictures = Photos.list(images);
-  const ways = Photos.list(directions).map((both) => split(both)); // [picture][0: against the answer, 1: at random]
-  const curves = Photos.list(chances).map((both) => split(both));
-  const winners = Photos.list(answers).map((both) => split(both));
+  const pictures = nn.list(nn.array(images));
+  const twice = (encoded) => nn.list(nn.array(encoded)).map(nn.list); // [picture][0: against the answer, 1: at random]
+  const [ways, curves, winners] = [directions, chances, answers].map(twice);
   const ask = Photos.network(network);
   const captions = Photos.captions(labels, class_names);
   const WAYS = ["against the right answer", "at random"];
@@ -20,20 +19,14 @@ nn.figure((root, { network, images, directions, labels, class_names, levels, cha
   const step = nn.slider({ label: "step", min: 0, max: last, format: (j) => `± ${levels[j]} levels`, oninput: show });
   const turn = nn.output("the answer changes at");
 
-  // An array (2, ...) -> its two halves.
-  function split(both) {
-    const half = both.length / 2;
-    return [0, 1].map((k) => Object.assign(both.subarray(k * half, (k + 1) * half), { shape: both.shape.slice(1) }));
-  }
-
   function show() {
     const [k, d, j] = [captions.indexOf(chosen.value), WAYS.indexOf(way.value), step.value];
     const picture = Photos.floats(pictures[k]);
     const epsilon = Math.fround(levels[j] / 255);
     const direction = ways[k][d];
-    const clipped = picture.map((value, i) => Math.min(1, Math.max(0, Math.fround(value + epsilon * direction[i]))));
-    const sum = Object.assign(clipped, { shape: picture.shape });
-    const large = Object.assign(Float32Array.from(direction, (sign) => 0.5 + 0.5 * sign), { shape: picture.shape });
+    const stepped = picture.map((value, i) => nn.clamp(Math.fround(value + epsilon * direction[i]), 0, 1));
+    const sum = nn.shaped(stepped, ...picture.shape);
+    const large = nn.shaped(Float32Array.from(direction, (sign) => 0.5 + 0.5 * sign), ...picture.shape);
     [picture, large, sum].forEach((values, v) => Photos.show(views[v], values));
     const probabilities = Net.softmax(ask(sum)[0]);
     table.update([probabilities], labels[k]);
@@ -45,40 +38,26 @@ nn.figure((root, { network, images, directions, labels, class_names, levels, cha
 
   // Both curves, the one that is chosen in full strength; where the answer changes, and where the slider is.
   function draw(k, d, j, first) {
-    const { ctx, width, height } = plot;
-    const { text, muted, grid, warm, cool } = nn.colours();
-    const [left, right, top, bottom] = [50, width - 12, 12, height - 40];
-    const x = (index) => left + ((right - left) * index) / last;
-    const y = (share) => bottom - (bottom - top) * share;
-    const line = (from, to, colour, dash = [], thick = 1) => {
-      ctx.beginPath();
-      ctx.setLineDash(dash);
-      ctx.moveTo(...from);
-      ctx.lineTo(...to);
-      Object.assign(ctx, { strokeStyle: colour, lineWidth: thick });
-      ctx.stroke();
-    };
-    const write = (words, at, align, colour = muted) => {
-      Object.assign(ctx, { textAlign: align, fillStyle: colour });
-      ctx.fillText(words, ...at);
-    };
-    ctx.clearRect(0, 0, width, height);
-    for (const share of [0, 0.5, 1]) {
-      line([left, y(share)], [right, y(share)], grid);
-      write(`${100 * share} %`, [left - 6, y(share) + 4], "right");
-    }
-    for (const part of [0, 0.25, 0.5, 0.75, 1]) write(levels[part * last], [x(part * last), bottom + 16], "center");
-    write("step in levels of 255", [(left + right) / 2, bottom + 34], "center");
+    const { ctx } = plot;
+    const { text, warm, cool } = nn.colours();
+    const box = { x: 50, y: 12, width: 278, height: 168 };
+    const x = (index) => box.x + (box.width * index) / last;
+    const y = (share) => box.y + box.height * (1 - share);
+    nn.axes(plot, box, {
+      rows: [0, 0.5, 1].map((share) => [`${100 * share} %`, y(share)]),
+      columns: [0, 0.25, 0.5, 0.75, 1].map((part) => [levels[part * last], x(part * last)]),
+      label: "step in levels of 255",
+    });
     [1, 0].forEach((which) => {
       const curve = curves[k][which];
-      const colour = [warm, cool][which];
+      const style = { strokeStyle: [warm, cool][which], lineWidth: which === d ? 3 : 1.5 };
       for (let i = 0; i < last; i++) {
         if (which && i % 2) continue; // a broken line: told apart without its colour
-        line([x(i), y(curve[i])], [x(i + 1), y(curve[i + 1])], colour, [], which === d ? 3 : 1.5);
+        nn.line(ctx, [[x(i), y(curve[i])], [x(i + 1), y(curve[i + 1])]], style);
       }
     });
-    if (first >= 0) line([x(first), top], [x(first), bottom], text, [2, 4]);
-    ctx.setLineDash([]);
+    const turned = { strokeStyle: text, lineWidth: 1, dash: [2, 4] };
+    if (first >= 0) nn.line(ctx, [[x(first), y(1)], [x(first), y(0)]], turned);
     ctx.beginPath();
     ctx.arc(x(j), y(curves[k][d][j]), 6, 0, 7);
     ctx.fillStyle = text;
@@ -88,12 +67,10 @@ nn.figure((root, { network, images, directions, labels, class_names, levels, cha
   const triptych = nn.element("div");
   triptych.style.cssText = "display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.75rem";
   const texts = ["the picture", "the change, enlarged", "what the network sees"];
-  nn.add(triptych, ...views.map((view, v) => Photos.captioned(view, texts[v])));
+  nn.add(triptych, ...views.map((view, v) => nn.captioned(view, texts[v])));
   const legend = "Probability of the true class: full line against the answer, broken line at random.";
   const left = nn.column(plot, nn.element("small", {}, legend));
-  const lower = nn.row(left, table);
-  lower.classList.add("top");
-  const line = nn.element("p", {}, "The answer changes at ", turn.element, "; ", size, ".");
-  nn.add(root, nn.row(chosen, way), triptych, nn.row(step), line, lower);
+  const line = nn.element("p", {}, "The answer changes at ", turn, "; ", size, ".");
+  nn.add(root, nn.row(chosen, way), triptych, nn.row(step), line, nn.top(left, table));
   nn.draw(show);
 });

@@ -14,8 +14,7 @@ const Pad = (() => {
     const [low, high] = [Math.min, Math.max].map((f) => [0, 1].map((axis) => f(...points.map((p) => p[axis]))));
     const thickness = (PEN * BOX) / 20;
     const scale = (BOX - thickness) / Math.max(high[0] - low[0], high[1] - low[1], 1e-9);
-    const ink = new Float64Array(INK * INK);
-    ink.shape = [INK, INK];
+    const ink = nn.shaped(new Float64Array(INK * INK), INK, INK);
     for (const stroke of strokes) {
       const line = stroke.map((p) => p.map((value, axis) => (value - (low[axis] + high[axis]) / 2) * scale + INK / 2));
       for (let i = 0; i < Math.max(1, line.length - 1); i++) {
@@ -33,7 +32,7 @@ const Pad = (() => {
     for (let row = first(ay, by); row <= last(ay, by); row++) {
       for (let column = first(ax, bx); column <= last(ax, bx); column++) {
         const [x, y] = [column + 0.5 - ax, row + 0.5 - ay];
-        const along = Math.min(1, Math.max(0, (x * dx + y * dy) / Math.max(dx * dx + dy * dy, 1e-12)));
+        const along = nn.clamp((x * dx + y * dy) / Math.max(dx * dx + dy * dy, 1e-12), 0, 1);
         const distance = Math.hypot(x - along * dx, y - along * dy);
         const place = row * INK + column;
         ink[place] = Math.max(ink[place], Math.min(1, radius + 0.5 - distance));
@@ -50,8 +49,7 @@ const Pad = (() => {
       byRow[Math.floor(i / columns)] += value;
       byColumn[i % columns] += value;
     });
-    const picture = new Uint8Array(H * W);
-    picture.shape = [H, W];
+    const picture = nn.shaped(new Uint8Array(H * W), H, W);
     if (!byRow.some((mass) => mass > 0)) return picture;
     const size = Math.max(extent(byRow).length, extent(byColumn).length) / ((Math.min(H, W) * 20) / 28); // of a pixel
     const [fromRows, fromColumns] = [shares(byRow, H, size), shares(byColumn, W, size)];
@@ -74,7 +72,7 @@ const Pad = (() => {
     const middle = masses.reduce((sum, mass, i) => sum + mass * (i + 0.5), 0) / total;
     const margin = Math.ceil(count / 2 - (middle - begin) / size - 1e-6); // whole pixels, as in MNIST
     const most = Math.floor(count - (end - begin) / size); // so that no ink falls off the picture
-    const edge = begin - size * Math.min(most, Math.max(0, margin));
+    const edge = begin - size * nn.clamp(margin, 0, most);
     return Array.from({ length: count }, (_, i) => {
       const [from, to] = [edge + i * size, edge + (i + 1) * size];
       const covered = [];
@@ -114,11 +112,13 @@ const Pad = (() => {
       strokes.push([]);
       extend(point);
     }
-    function extend({ x, y }) {
-      const within = [x, y].map((value) => Math.min(SIDE, Math.max(0, value)));
-      strokes.at(-1).push(within);
-      [pen.x, pen.y] = within;
+    function extend(point) {
+      movePen(point);
+      strokes.at(-1).push([pen.x, pen.y]);
       changed();
+    }
+    function movePen({ x, y }) {
+      [pen.x, pen.y] = [x, y].map((value) => nn.clamp(value, 0, SIDE));
     }
     function clear() {
       [strokes, example, pen.down] = [[], null, false];
@@ -155,7 +155,7 @@ const Pad = (() => {
       const step = (plus, minus) => (SIDE / 28) * (held.has(plus) - held.has(minus));
       const next = { x: pen.x + step("ArrowRight", "ArrowLeft"), y: pen.y + step("ArrowDown", "ArrowUp") };
       if (pen.down) return extend(next);
-      [pen.x, pen.y] = [next.x, next.y].map((value) => Math.min(SIDE, Math.max(0, value)));
+      movePen(next);
       redraw();
     });
     canvas.element.addEventListener("keyup", (event) => held.delete(event.key));
@@ -169,12 +169,7 @@ const Pad = (() => {
       ctx.fillStyle = ctx.strokeStyle = text;
       if (example) drawExample(ctx);
       [ctx.lineWidth, ctx.lineCap, ctx.lineJoin] = [14, "round", "round"];
-      for (const stroke of strokes) {
-        ctx.beginPath();
-        ctx.moveTo(...stroke[0]);
-        for (const point of stroke) ctx.lineTo(...point);
-        ctx.stroke();
-      }
+      for (const stroke of strokes) nn.line(ctx, [stroke[0], ...stroke]); // a touch is a dot
       if (element.matches(":focus-visible")) { // where the pen is: a ring while it is up, a disc when it is down
         ctx.beginPath();
         ctx.arc(pen.x, pen.y, 7, 0, 2 * Math.PI);
@@ -201,23 +196,13 @@ const Pad = (() => {
     canvas.element.style.border = "1px solid var(--muted)";
     canvas.element.style.borderRadius = "0.4rem";
     nn.draw(redraw);
-    const loading = samples(examples, shape).map((picture, k) => sample(picture, k, load));
+    const loading = examples ? nn.list(nn.array(examples)).map((picture, k) => sample(picture, k, load)) : [];
     const buttons = nn.row(nn.button("Clear", clear), ...loading);
     buttons.style.gap = "0.3rem";
     const hint = nn.element("small", {}, `Mouse, finger or pen. By keyboard: ${keys}`);
     const made = nn.element("div", {}, canvas, buttons, hint);
     made.style.cssText = `display: grid; gap: 0.5rem; width: ${SIDE}px; max-width: 100%`;
     return { element: made };
-  }
-
-  function samples(examples, [H, W]) {
-    if (!examples) return [];
-    const all = nn.array(examples);
-    return Array.from({ length: examples.shape[0] }, (_, k) => {
-      const picture = all.slice(k * H * W, (k + 1) * H * W);
-      picture.shape = [H, W];
-      return picture;
-    });
   }
 
   // A button that shows a picture and loads it.
@@ -235,24 +220,19 @@ const Pad = (() => {
     const answer = nn.output("answer");
     answer.element.style.cssText = "font-size: 1.25rem; font-weight: bold";
     const bars = labels.map((label) => {
-      const number = nn.output(`probability of ${label}`);
-      number.element.setAttribute("aria-live", "off"); // the answer is read out; ten changing numbers are not
-      number.element.style.cssText = "text-align: right; white-space: nowrap";
-      const bar = element("div", { style: "height: 100%" });
-      const track = element("div", {}, bar);
-      track.style.cssText = "height: 0.8rem; border-radius: 0.2rem; overflow: hidden; background: var(--grid)";
-      const line = element("div", {}, element("span", {}, label), track, number.element);
+      const bar = nn.bar(`probability of ${label}`);
+      bar.number.element.style.cssText = "text-align: right; white-space: nowrap";
+      const line = element("div", {}, element("span", {}, label), bar, bar.number);
       line.style.display = "contents"; // its three parts stand in the columns of one grid
-      return { line, bar, number };
+      return { line, bar };
     });
     function show(probabilities) {
-      const best = probabilities ? probabilities.indexOf(Math.max(...probabilities)) : -1;
-      answer.text = probabilities ? `${labels[best]}, ${percent(probabilities[best], 0)} sure` : "draw a digit";
-      bars.forEach(({ line, bar, number }, k) => {
-        number.text = probabilities ? percent(probabilities[k], 1) : "";
+      const best = probabilities ? nn.argmax(probabilities) : -1;
+      answer.text = probabilities ? `${labels[best]}, ${nn.percent(probabilities[best], 0)} sure` : "draw a digit";
+      bars.forEach(({ line, bar }, k) => {
         line.style.fontWeight = k === best ? "bold" : "normal";
-        bar.style.width = probabilities ? `${100 * probabilities[k]}%` : "0";
-        bar.style.background = k === best ? "var(--accent)" : "var(--muted)";
+        bar.show(probabilities ? probabilities[k] : 0, k === best ? "accent" : "muted");
+        if (!probabilities) bar.number.text = "";
       });
     }
     const grid = element("div", {}, ...bars.map(({ line }) => line));
@@ -260,8 +240,6 @@ const Pad = (() => {
     grid.style.alignItems = "center";
     return { answer, bars: grid, show };
   }
-
-  const percent = (share, digits) => `${(100 * share).toFixed(digits)} %`;
 
   return { drawInk, centreDigit, sheet, answers };
 })();

@@ -48,7 +48,7 @@ nn.figure((root, data) => {
     onarrow: (dx, dy) => setSetting(rate.value + dx, memory.value - dy),
   });
   function setStart(...p) {
-    p.forEach((value, i) => { start[i] = Number(Math.min(view[i], Math.max(-view[i], value)).toFixed(2)); });
+    p.forEach((value, i) => { start[i] = Number(nn.clamp(value, -view[i], view[i]).toFixed(2)); });
     show();
   }
   function setSetting(i, j) {
@@ -73,14 +73,10 @@ nn.figure((root, data) => {
       ctx.stroke();
     }
     paths.forEach((path, k) => {
-      const out = path.findIndex((p) => !(Math.abs(p[0] / view[0]) + Math.abs(p[1] / view[1]) < 9)); // far out of sight
+      const out = path.findIndex((p) => !(Math.abs(p[0] / view[0]) + Math.abs(p[1] / view[1]) < 9)); // far out
       const points = path.slice(0, 1 + (out < 0 ? drawn.value : Math.min(drawn.value, out - 1))).map(place);
-      ctx.strokeStyle = ctx.fillStyle = k ? warm : cool;
-      ctx.setLineDash(k ? [] : [4, 3]);
-      ctx.beginPath();
-      points.forEach((point) => ctx.lineTo(...point));
-      ctx.stroke();
-      ctx.setLineDash([]);
+      ctx.fillStyle = k ? warm : cool;
+      nn.line(ctx, points, { strokeStyle: ctx.fillStyle, dash: k ? [] : [4, 3] });
       for (const [x, y] of points) { // squares without momentum, discs with it: not told apart by colour alone
         ctx.beginPath();
         if (k) ctx.arc(x, y, 2.5, 0, 2 * Math.PI);
@@ -92,47 +88,38 @@ nn.figure((root, data) => {
     ring(ctx, place(start), 9, text, surface);
   }
 
-  function ring(ctx, [x, y], radius, outside, inside) {
-    for (const [strokeStyle, lineWidth] of [[inside, 5], [outside, 2]]) { // seen on light and on dark
-      Object.assign(ctx, { strokeStyle, lineWidth });
-      ctx.beginPath();
-      ctx.arc(x, y, radius, 0, 2 * Math.PI);
-      ctx.stroke();
-    }
+  function ring(ctx, [x, y], radius, ...colours) {
+    const circle = new Path2D();
+    circle.arc(x, y, radius, 0, 2 * Math.PI);
+    nn.outlined(ctx, circle, ...colours);
   }
 
   // ---------------------------------------------------------------------------------------------------------- the map
 
   const centre = (i, j) => [map.x + (i + 0.5) * map.cell, map.y + map.height - (j + 0.5) * map.line];
-  const shades = Float32Array.from(counts, (_, k) => { // the fewer steps, the brighter; the largest beta on top
+  // the fewer steps, the brighter; the largest beta on top
+  const shades = nn.shaped(Float32Array.from(counts, (_, k) => {
     const j = betas.length - 1 - Math.floor(k / lrs.length);
     return -Math.log(counts[j * lrs.length + (k % lrs.length)] || NaN); // nothing where it flies off
-  });
-  shades.shape = [betas.length, lrs.length];
+  }), betas.length, lrs.length);
 
   function drawChart() {
-    const { ctx, width, height } = chart;
-    const { text, muted, warm, control } = nn.colours();
-    ctx.clearRect(0, 0, width, height);
+    const { ctx } = chart;
+    const { text, warm, control } = nn.colours();
+    nn.axes(chart, map, {
+      rows: [["0.0", 0], ["0.5", 50], ["β", 70], ["0.9", 90]].map(([label, j]) => [label, centre(0, j)[1]]),
+      columns: [19, 39, 59, 79].map((i) => [short(lrs[i]), centre(i, 0)[0]]),
+      label: "learning rate",
+    });
     ctx.fillStyle = control;
     ctx.fillRect(map.x, map.y, map.width, map.height);
     nn.pixels(chart, shades, { ...map, map: "viridis" });
-    Object.assign(ctx, { strokeStyle: warm, lineWidth: 2.5 });
-    ctx.setLineDash([6, 4]);
-    ctx.beginPath(); // theory: lr = 2 (1 + beta) / c of the steepest direction; column i is the rate (i + 1) lrs[0]
-    betas.forEach((beta, j) => ctx.lineTo(...centre(2 * (1 + beta) / Math.max(...curvatures) / lrs[0] - 1, j)));
-    ctx.stroke();
-    ctx.setLineDash([]);
-    Object.assign(ctx, { fillStyle: muted, textBaseline: "middle", textAlign: "right" });
-    for (const [label, j] of [["0.0", 0], ["0.5", 50], ["β", 70], ["0.9", 90]]) {
-      ctx.fillText(label, map.x - 5, centre(0, j)[1]);
-    }
-    ctx.textAlign = "center";
-    for (const i of [19, 39, 59, 79]) ctx.fillText(short(lrs[i]), centre(i, 0)[0], map.y + map.height + 13);
-    ctx.fillText("learning rate", map.x + map.width / 2, map.y + map.height + 30);
+    // theory: lr = 2 (1 + beta) / c of the steepest direction; column i is the rate (i + 1) lrs[0]
+    const border = betas.map((beta, j) => centre(2 * (1 + beta) / Math.max(...curvatures) / lrs[0] - 1, j));
+    nn.line(ctx, border, { strokeStyle: warm, lineWidth: 2.5, dash: [6, 4] });
     ctx.fillStyle = text;
     ctx.fillText("flies off", ...centre(65, 12));
-    ring(ctx, centre(rate.value, memory.value), 6, "black", "white");
+    ring(ctx, centre(rate.value, memory.value), 6);
   }
 
   // -------------------------------------------------------------------------------------------------------- all of it
