@@ -6,7 +6,6 @@ Their one idea: to compute is divided by the number of workers, to talk is not; 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .. import plots  # noqa: F401  (its look)
 from .figure import Figure, png
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1000)  # workers

@@ -15,6 +15,7 @@ nn.figure((root, { rings, workers: first }) => {
     const told = (i) => (i === 0 ? "at first" : `${i} of ${last}: ${i <= last / 2 ? "add" : "copy"}`);
     player = nn.player({ labels: steps.map((_, i) => told(i)), label: "step", value: 0, show });
     place.replaceChildren(player.element);
+    show(0);
   }
 
   function show(i) {

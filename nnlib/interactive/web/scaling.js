@@ -40,34 +40,19 @@ nn.figure((root, data) => {
   const up = (s) => box.y + box.height * (1 - (Math.log10(Math.max(s, 0.1)) + 1) / (Math.log10(TOP) + 1));
 
   function drawChart(now) {
-    const { ctx, width, height } = canvas;
-    const { text, muted, grid, accent, warm, cool } = nn.colours();
-    ctx.clearRect(0, 0, width, height);
-    Object.assign(ctx, { fillStyle: muted, strokeStyle: grid, lineWidth: 1, textBaseline: "middle", textAlign: "right" });
-    const draw = (points) => {
-      ctx.beginPath();
-      points.forEach((point) => ctx.lineTo(...point));
-      ctx.stroke();
-    };
-    for (const s of [0.1, 1, 10, 100, 1000]) {
-      ctx.fillText(String(s), box.x - 5, up(s));
-      draw([[box.x, up(s)], [box.x + box.width, up(s)]]);
-    }
-    ctx.textAlign = "center";
-    for (const w of [1, 10, 100, 1000]) ctx.fillText(String(w), across(w), box.y + box.height + 14);
-    ctx.fillText("workers; upwards, the speed-up", box.x + box.width / 2, box.y + box.height + 32);
-    ctx.setLineDash([2, 4]);
-    ctx.strokeStyle = text;
-    draw(counts.map((w) => [across(w), up(w)]));
-    ctx.setLineDash([]);
+    const { ctx } = canvas;
+    const { text, accent, warm, cool } = nn.colours();
+    const rows = [0.1, 1, 10, 100, 1000].map((s) => [String(s), up(s)]);
+    const columns = [1, 10, 100, 1000].map((w) => [String(w), across(w)]);
+    nn.axes(canvas, box, { rows, columns, label: "workers; upwards, the speed-up" });
+    nn.line(ctx, counts.map((w) => [across(w), up(w)]), { strokeStyle: text, lineWidth: 1, dash: [2, 4] });
     const chosen = counts[workers.value];
-    Object.assign(ctx, { strokeStyle: accent, lineWidth: 2 });
-    draw([[across(chosen), box.y], [across(chosen), box.y + box.height]]);
+    const at = across(chosen);
+    nn.line(ctx, [[at, box.y], [at, box.y + box.height]], { strokeStyle: accent, lineWidth: 2 });
     for (const [scheme, colour, dash] of [["server", cool, [6, 4]], ["ring", warm, []]]) {
-      Object.assign(ctx, { strokeStyle: colour, fillStyle: colour, lineWidth: 2.5 });
-      ctx.setLineDash(dash);
-      draw(counts.map((w) => [across(w), up(speedUp(scheme, w, now))]));
-      ctx.setLineDash([]);
+      const points = counts.map((w) => [across(w), up(speedUp(scheme, w, now))]);
+      nn.line(ctx, points, { strokeStyle: colour, lineWidth: 2.5, dash });
+      ctx.fillStyle = colour;
       ctx.beginPath(); // a square on the server's curve, a disc on the ring's: not told apart by colour alone
       const [x, y] = [across(chosen), up(speedUp(scheme, chosen, now))];
       if (scheme === "ring") ctx.arc(x, y, 5, 0, 2 * Math.PI);
