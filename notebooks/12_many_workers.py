@@ -623,7 +623,7 @@ def half(worker, g):
 
 
 # %%
-def train(seed, lr, sets, batch_size=64, workers=4, send=None, delay=0, epochs=6):
+def train(seed, lr, sets, batch_size=64, hands=4, send=None, delay=0, epochs=6):
     """Plain SGD, whose rate falls to zero in a line. Returns accuracies.
 
     sets: training pictures, labels, and pairs to judge by. send(worker, gradient): what
@@ -638,7 +638,7 @@ def train(seed, lr, sets, batch_size=64, workers=4, send=None, delay=0, epochs=6
         order = draw.permutation(len(images))
         for start in range(0, len(order), batch_size):
             rows, total = order[start : start + batch_size], 0
-            for worker, part in enumerate(cut(len(rows), min(workers, len(rows)))):
+            for worker, part in enumerate(cut(len(rows), min(hands, len(rows)))):
                 g = flat(share_of(model, images[rows], labels[rows], part))
                 total = total + (send(worker, g) if send else g)
             waiting.append(total)
@@ -747,9 +747,7 @@ claim(
 
 # %%
 rates = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
-stale = search(
-    {f"{d} steps late": {"delay": d, "workers": 1} for d in (0, 1, 4, 16)}, rates
-)
+stale = search({f"{d} steps late": {"delay": d, "hands": 1} for d in (0, 1, 4, 16)}, rates)
 report(stale)
 worst = {name: np.mean(scores) for name, (_, scores) in stale.items()}
 claim(
@@ -776,7 +774,7 @@ claim(
 
 # %%
 batches = (32, 128, 512, 2048)
-settings = {size: {"batch_size": size, "workers": 1} for size in batches}
+settings = {size: {"batch_size": size, "hands": 1} for size in batches}
 searched = search(settings, (0.1, 0.2, 0.4, 0.8, 1.6))
 by_rule = {}
 for base_lr in (0.0125, searched[32][0]):
@@ -1181,7 +1179,7 @@ def bits_with(slices=8, workers=2, backwards=False, arrival=None):
 answer = moves_bits()
 assert isinstance(answer, set), f'expected a set like {{"workers"}}, got {answer!r}'
 usual = bits_with()
-changes = {"workers": {"workers": 3}, "slices": {"slices": 6}, "death": {"workers": 1}}
+changes = {"workers": {"workers": 3}, "slices": {"slices": 6}, "death": {"hands": 1}}
 changes |= {"arrival": {"arrival": (3, 1, 0, 7, 2, 6, 5, 4)}, "batch": {"backwards": True}}
 changed = {
     name for name, how in changes.items() if not np.array_equal(usual, bits_with(**how))
