@@ -1179,7 +1179,7 @@ def bits_with(slices=8, workers=2, backwards=False, arrival=None):
 answer = moves_bits()
 assert isinstance(answer, set), f'expected a set like {{"workers"}}, got {answer!r}'
 usual = bits_with()
-changes = {"workers": {"workers": 3}, "slices": {"slices": 6}, "death": {"hands": 1}}
+changes = {"workers": {"workers": 3}, "slices": {"slices": 6}, "death": {"workers": 1}}
 changes |= {"arrival": {"arrival": (3, 1, 0, 7, 2, 6, 5, 4)}, "batch": {"backwards": True}}
 changed = {
     name for name, how in changes.items() if not np.array_equal(usual, bits_with(**how))
