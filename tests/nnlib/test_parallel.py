@@ -180,6 +180,27 @@ def test_slices_by_default(count, sizes, monkeypatch):
     assert seen == sizes
 
 
+def test_the_workers_that_were_asked_for_are_the_ones_that_work(monkeypatch):
+    """No result could tell: it is the same for any number of them."""
+    asked, share = [], nnlib.parallel.share_out
+
+    def spy(function, tasks, workers):
+        asked.append(workers)
+        return share(function, tasks, workers)
+
+    monkeypatch.setattr(nnlib.parallel, "share_out", spy)
+    monkeypatch.setattr(nnlib.parallel, "cores", lambda: 5)
+    model, x, labels = problem(dense, 64, 0)
+    nnlib.DataParallel(model).gradients(x, labels)
+    nnlib.DataParallel(model, 2).gradients(x, labels)
+    model.predict(x, workers=3)
+    nnlib.evaluate(model, x, labels, workers=4)
+    assert asked == [5, 2, 3, 4]
+    model.predict(x)
+    fit(3, epochs=1)
+    assert asked == [5, 2, 3, 4, 3, 3, 3, 3], "three batches and the validation set"
+
+
 def test_results_come_in_the_order_of_the_tasks():
     results = share_out(lambda i: (time.sleep(0.002 * (7 - i)), i)[1], [(i,) for i in range(7)], workers=3)
     assert results == list(range(7))
