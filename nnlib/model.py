@@ -3,11 +3,13 @@
 Its one idea: forward runs the layers from first to last, backward from last to first; neither knows what is in them.
 """
 
+import contextlib
 import os
 import secrets
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -114,12 +116,19 @@ class Sequential:
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays to an .npz file: first to a temporary file beside it, then renamed, so that no half-file is left."""
+    """Write arrays to an .npz file, whole or not at all."""
+    with whole_file(path) as file:
+        np.savez(file, **arrays)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file to write bytes to: a temporary one beside `path`, which takes its name once all is written."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with open(unfinished, "xb") as file:  # not by tempfile, whose files nobody else may read
-            np.savez(file, **arrays)
+            yield file
         os.replace(unfinished, path)
     except BaseException:  # a full disk, but the stop button too
         unfinished.unlink(missing_ok=True)

@@ -4,15 +4,13 @@ Its one idea: a network reads only pictures like those it has learnt from. So a 
 and however large it is, is first made into what MNIST would have made of it; `web/strokes.js` computes the same.
 """
 
-import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..model import Sequential
+from ..model import Sequential, whole_file
 from ..recurrent import GRU, RNN
 from .figure import Figure, encode, png
 from .network import network_json, softmax
@@ -107,17 +105,11 @@ def save_page(
     said += "Draw a digit, and the network answers: it is in this page, and nothing that you draw leaves it."
     figure = _digit_pad(model, labels, image_shape, examples, dtype, said)
     page = figure.page(title)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with open(unfinished, "x", encoding="utf-8") as file:
-            file.write(page)
-        os.replace(unfinished, path)
+        with whole_file(path) as file:
+            file.write(page.encode())
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise type(error)(error.errno, f"{path} can't be written: {error.strerror}") from None
-    except BaseException:  # the stop button
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def draw_ink(strokes: Sequence[Sequence[tuple[float, float]]]) -> np.ndarray:
